@@ -1,0 +1,1 @@
+"""Pick the perfect precision: an Optuna sampler for low-precision training."""

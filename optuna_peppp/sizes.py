@@ -1,0 +1,50 @@
+"""Amounts of memory as people write them: ``275MB``, ``1.5MiB``."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final
+
+_UNITS: Final = {
+    "": 1,
+    "b": 1,
+    **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", start=1)},
+    **{f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgt", start=1)},
+}
+_TEXT: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
+
+
+def parse_size(size: str | float) -> float:
+    """Bytes of a size such as ``"275MB"`` (10**6), ``"1.5MiB"`` (2**20) or a number of bytes.
+
+    Raises:
+        ValueError: The text is not a number with a known unit, or it is not positive.
+
+    >>> parse_size("1.5 KiB"), parse_size("275MB"), parse_size(4096)
+    (1536.0, 275000000.0, 4096.0)
+    """
+    if isinstance(size, str):
+        match = _TEXT.fullmatch(size.strip())
+        unit = _UNITS.get(match[2].lower()) if match else None
+        value = float(match[1]) * unit if match and unit else math.nan
+    else:
+        value = float(size)
+    if not 0 < value < math.inf:
+        raise ValueError(
+            "a size must be a positive number of bytes or a number with a unit, "
+            f"such as '275MB' or '1.5MiB'; got {size!r}"
+        )
+    return value
+
+
+def format_size(size: float) -> str:
+    """A number of bytes, to four digits, in the largest decimal unit that keeps it at least 1.
+
+    >>> format_size(275e6), format_size(999), format_size(1_234_567)
+    ('275 MB', '999 B', '1.235 MB')
+    """
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.4g} {unit}"
+    return f"{size:.0f} B"

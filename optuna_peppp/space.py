@@ -1,0 +1,171 @@
+"""The finite, ordered product of everything that is tuned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final, Self, cast
+
+from optuna_peppp.formats import FORMATS_A, FORMATS_B, FloatFormat, Precision
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import BaseTrial
+
+Value = str | int | float
+"""One value of a tuned name: what every Optuna storage gives back unchanged."""
+
+FORMAT_NAMES: Final = ("format_a", "format_b")
+"""The names whose values are formats."""
+
+
+class ConfigurationSpace:
+    """An ordered finite product of named choices; the last name varies fastest.
+
+    Configuration ``j`` is the ``j``-th element of the product, as in the paper's matrices:
+    Format A by Format B, Format B fastest.
+
+    Args:
+        choices: The values of every tuned name, in order. Values of ``format_a`` and
+            ``format_b`` are formats (text or :class:`FloatFormat`), all others plain strings,
+            ints and floats, such as ``{"learning_rate": [0.01, 0.001]}``.
+
+    Raises:
+        ValueError: No name, an empty or repeated choice, a value of another type or a format
+            that cannot be read.
+
+    >>> space = ConfigurationSpace({"format_a": ["1-3-1", "1-4-3"], "learning_rate": [0.1, 0.01]})
+    >>> len(space), space.params(3)
+    (4, {'format_a': '1-4-3', 'learning_rate': 0.01})
+    >>> space.index({"format_a": "1-4-3", "learning_rate": 0.1})
+    2
+    """
+
+    __slots__ = ("_choices", "_positions", "_size")
+
+    def __init__(self, choices: Mapping[str, Iterable[Value | FloatFormat]]) -> None:
+        self._choices: dict[str, tuple[Value, ...]] = {
+            name: tuple(_plain(name, value) for value in values) for name, values in choices.items()
+        }
+        if not self._choices:
+            raise ValueError("choices must hold at least one name; got none")
+        for name, values in self._choices.items():
+            if not values:
+                raise ValueError(f"choices[{name!r}] must hold at least one value; got none")
+            if len(set(values)) < len(values):
+                raise ValueError(f"choices[{name!r}] must not repeat a value; got {values!r}")
+        self._positions = {
+            name: {value: position for position, value in enumerate(values)}
+            for name, values in self._choices.items()
+        }
+        self._size = math.prod(len(values) for values in self._choices.values())
+
+    @classmethod
+    def paper(cls) -> Self:
+        """The paper's 99 configurations: Table 3 by Table 4."""
+        return cls({"format_a": FORMATS_A, "format_b": FORMATS_B})
+
+    @property
+    def choices(self) -> dict[str, tuple[Value, ...]]:
+        """The values of every name, in order."""
+        return dict(self._choices)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tuned names, in order."""
+        return tuple(self._choices)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ConfigurationSpace):
+            return NotImplemented
+        return list(self._choices.items()) == list(other._choices.items())
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._choices.items()))
+
+    def __repr__(self) -> str:
+        return f"ConfigurationSpace({self._choices!r})"
+
+    def params(self, index: int) -> dict[str, Value]:
+        """The parameters of one configuration.
+
+        Raises:
+            IndexError: ``index`` is not between 0 and ``len(self) - 1``.
+        """
+        if not 0 <= index < self._size:
+            raise IndexError(f"index must be between 0 and {self._size - 1}; got {index}")
+        params: dict[str, Value] = {}
+        remaining = int(index)
+        for name, values in reversed(self._choices.items()):
+            remaining, position = divmod(remaining, len(values))
+            params[name] = values[position]
+        return {name: params[name] for name in self._choices}
+
+    def index(self, params: Mapping[str, object]) -> int:
+        """The index of a configuration; names that are not of this space are ignored.
+
+        Raises:
+            ValueError: A name is missing, or its value is not one of its choices.
+        """
+        index = 0
+        for name, values in self._choices.items():
+            if name not in params:
+                raise ValueError(
+                    f"params must hold every name of the space, {', '.join(self._choices)}; "
+                    f"{name!r} is missing"
+                )
+            value = params[name]
+            position = self._positions[name].get(value) if isinstance(value, Value) else None
+            if position is None:
+                raise ValueError(
+                    f"params[{name!r}] must be one of {', '.join(map(str, values))}; got {value!r}"
+                )
+            index = index * len(values) + position
+        return index
+
+    def precision(self, index: int) -> Precision:
+        """The formats of one configuration.
+
+        Raises:
+            ValueError: The space does not tune ``format_a`` and ``format_b``.
+            IndexError: ``index`` is not between 0 and ``len(self) - 1``.
+        """
+        missing = [name for name in FORMAT_NAMES if name not in self._choices]
+        if missing:
+            raise ValueError(
+                f"the space must tune {' and '.join(FORMAT_NAMES)} to give a precision; "
+                f"it tunes {', '.join(self._choices)}"
+            )
+        params = self.params(index)
+        return Precision.parse(str(params["format_a"]), str(params["format_b"]))
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Optuna's distribution of every name."""
+        from optuna.distributions import CategoricalDistribution
+
+        return {name: CategoricalDistribution(values) for name, values in self._choices.items()}
+
+    def suggest(self, trial: BaseTrial) -> dict[str, Value]:
+        """Asks ``trial`` for every name of the space, for use inside an objective."""
+        # optuna's annotation allows None among the choices; ours never hold it.
+        return {
+            name: cast(Value, trial.suggest_categorical(name, values))
+            for name, values in self._choices.items()
+        }
+
+
+def _plain(name: str, value: Value | FloatFormat) -> Value:
+    """The value as every storage keeps it, formats in their one spelling."""
+    if name in FORMAT_NAMES:
+        return str(value if isinstance(value, FloatFormat) else FloatFormat.parse(str(value)))
+    if isinstance(value, bool) or not isinstance(value, Value):
+        raise ValueError(
+            f"choices[{name!r}] must hold strings, ints and floats; got {value!r} "
+            f"of type {type(value).__name__}"
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"choices[{name!r}] must hold finite numbers; got {value!r}")
+    return value
