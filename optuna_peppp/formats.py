@@ -68,7 +68,7 @@ class FloatFormat:
     @property
     def max(self) -> float:
         """Largest finite number. With 8 exponent bits it lies above float32's range."""
-        return 2.0**2 ** (self.exponent - 1) * (2 - 2.0**-self.mantissa)
+        return math.ldexp(2 - math.ldexp(1.0, -self.mantissa), 1 << (self.exponent - 1))
 
     @property
     def min_normal(self) -> float:
@@ -78,7 +78,7 @@ class FloatFormat:
     @property
     def min_subnormal(self) -> float:
         """Smallest positive number."""
-        return self.min_normal * 2.0**-self.mantissa
+        return math.ldexp(self.min_normal, -self.mantissa)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,9 @@ class ConfigurationSpace:
     __slots__ = ("_choices", "_positions", "_size")
 
     def __init__(self, choices: Mapping[str, Iterable[Value | FloatFormat]]) -> None:
+        for name, values in choices.items():
+            if isinstance(values, str):
+                raise ValueError(f"choices[{name!r}] must be a list of values; got {values!r}")
         self._choices: dict[str, tuple[Value, ...]] = {
             name: tuple(_plain(name, value) for value in values) for name, values in choices.items()
         }
@@ -168,4 +171,5 @@ def _plain(name: str, value: Value | FloatFormat) -> Value:
         )
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"choices[{name!r}] must hold finite numbers; got {value!r}")
-    return value
+    # NumPy's numbers and strings are subclasses; what is kept is the builtin.
+    return next(kind(value) for kind in (str, int, float) if isinstance(value, kind))

@@ -1,0 +1,229 @@
+"""Measuring a corpus: many configurations on many data sets, into one CSV file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tqdm import tqdm
+
+from optuna_peppp.space import ConfigurationSpace, Value
+
+if TYPE_CHECKING:
+    from optuna_peppp.lowprecision.experiment import Experiment
+
+COLUMNS: Final = (
+    "task",
+    "model",
+    "format_a",
+    "format_b",
+    "learning_rate",
+    "error",
+    "memory",
+    "seed",
+    "epochs",
+    "rounding",
+    "batch_size",
+    "image_size",
+    "diverged",
+    "seconds",
+)
+"""The columns of a collected corpus: the corpus format, then how each row was measured."""
+
+_SETTINGS: Final = ("epochs", "rounding", "batch_size", "image_size")
+"""What must be the same in all rows of one file, or its repeats could not be averaged."""
+
+_KEY: Final = ("task", "model", "format_a", "format_b", "learning_rate", "seed")
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One row of the plan: a configuration to measure in an experiment.
+
+    Attributes:
+        experiment: The network, the data set and the settings.
+        params: The configuration.
+        memory: Its memory, bytes.
+        row: The columns known before it is measured.
+    """
+
+    experiment: Experiment
+    params: dict[str, Value]
+    memory: int
+    row: dict[str, str]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What makes a row the same measurement."""
+        return tuple(self.row[name] for name in _KEY)
+
+
+def plan(
+    experiments: Iterable[Experiment], space: ConfigurationSpace, indices: Sequence[int]
+) -> list[Measurement]:
+    """All measurements of the chosen configurations, experiment by experiment.
+
+    Args:
+        experiments: Networks and data sets; each data set is loaded to compute its memory.
+        space: The configurations; it tunes ``format_a``, ``format_b`` and ``learning_rate``.
+        indices: Which of them to measure.
+    """
+    measurements = []
+    for experiment in experiments:
+        data = experiment.load()
+        memory = experiment.memory(space)
+        for index in indices:
+            params = space.params(index)
+            row = {
+                "task": data.name,
+                "model": experiment.network,
+                **{name: str(value) for name, value in params.items()},
+                "memory": str(int(memory[index])),
+                "seed": str(experiment.seed),
+                "epochs": str(experiment.epochs),
+                "rounding": experiment.rounding,
+                "batch_size": str(experiment.batch_size),
+                "image_size": str(data.input_shape[1]),
+            }
+            measurements.append(Measurement(experiment, params, int(memory[index]), row))
+    return measurements
+
+
+def collect(measurements: Sequence[Measurement], output: Path, *, jobs: int = 1) -> int:
+    """Measures what a corpus file does not hold yet, a row at a time.
+
+    Every finished measurement is on disk at once, so an interruption loses only those that
+    are running; calling again goes on from there. Progress is shown on standard error.
+
+    Args:
+        measurements: The plan.
+        output: The CSV file to create or extend.
+        jobs: Processes; the machine's cores are shared between them.
+
+    Returns:
+        How many measurements were made.
+
+    Raises:
+        ValueError: The file is not a collected corpus or was measured with other settings.
+        KeyboardInterrupt: Ctrl-C, once everything finished is on disk.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1; got {jobs}")
+    done = _prepare(output, measurements)
+    remaining = [m for m in measurements if m.key not in done]
+    bar = tqdm(total=len(measurements), initial=len(measurements) - len(remaining), unit="run")
+    with bar, output.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        for row in _measured(remaining, jobs):
+            writer.writerow(row)
+            file.flush()
+            os.fsync(file.fileno())
+            bar.set_postfix_str(f"{row['format_a']} / {row['format_b']}: error {row['error']}")
+            bar.update()
+    return len(remaining)
+
+
+def _prepare(output: Path, measurements: Sequence[Measurement]) -> set[tuple[str, ...]]:
+    """Keys of the rows that a file holds; creates it with its header where there is none.
+
+    A last line without its end is a measurement that was being written when the process was
+    killed: it is cut off.
+    """
+    text = output.read_text() if output.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if not whole:
+        if text and not ",".join(COLUMNS).startswith(text):
+            raise ValueError(f"{output} is not a collected corpus; choose another output file")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(",".join(COLUMNS) + "\n")
+        return set()
+    reader = csv.DictReader(io.StringIO(whole))
+    if tuple(reader.fieldnames or ()) != COLUMNS:
+        raise ValueError(
+            f"{output}, line 1: columns must be {','.join(COLUMNS)}, as `collect` writes them; "
+            "choose another output file"
+        )
+    expected = {(m.row["task"], m.row["model"]): m.row for m in measurements}
+    done = set()
+    for line, row in enumerate(reader, start=2):
+        if None in row.values() or None in row:
+            raise ValueError(
+                f"{output}, line {line}: expected {len(COLUMNS)} fields; mend or remove it"
+            )
+        ours = expected.get((row["task"], row["model"]), row)
+        for name in _SETTINGS:
+            if row[name] != ours[name]:
+                raise ValueError(
+                    f"{output}, line {line}: measured with {name} {row[name]}, not {ours[name]}; "
+                    f"ask for {name} {row[name]} or choose another output file"
+                )
+        done.add(tuple(row[name] for name in _KEY))
+    if len(whole) < len(text):
+        output.write_text(whole)
+    return done
+
+
+def _measured(measurements: Sequence[Measurement], jobs: int) -> Iterator[dict[str, str]]:
+    """Complete rows, as they are measured."""
+    if jobs == 1:
+        yield from map(_measure, measurements)
+        return
+    with _pool(jobs) as pool:
+        futures = [pool.submit(_measure, measurement) for measurement in measurements]
+        for future in as_completed(futures):
+            yield future.result()
+
+
+def _measure(measurement: Measurement) -> dict[str, str]:
+    start = time.perf_counter()
+    result = measurement.experiment.measure(measurement.params)
+    return measurement.row | {
+        "error": f"{result.error:.6g}",
+        "diverged": str(int(result.diverged)),
+        "seconds": f"{time.perf_counter() - start:.2f}",
+    }
+
+
+@contextmanager
+def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes that end with this block, however it ends."""
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    pool = ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(threads,)
+    )
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    pool.shutdown()
+
+
+def _start_worker(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    # Ctrl-C reaches every process of the terminal; the parent alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)

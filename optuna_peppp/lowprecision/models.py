@@ -1,0 +1,96 @@
+"""The networks that the command line knows by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import torchvision
+from torch import nn
+
+_SMALL: Final = 64
+"""Images up to this size, in pixels, get a network that does not shrink them at once."""
+
+_VGG_MINIMUM: Final = 32
+"""VGG halves the image five times."""
+
+
+def build_model(name: str, num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    """A freshly initialized network; seed it with ``torch.manual_seed``.
+
+    Args:
+        name: ``plain3``, a small one for CPUs, or torchvision's ``resnet18``, ``resnet34``,
+            ``vgg11``, ``vgg13``, ``vgg16`` or ``vgg19``. For images up to 64 pixels, as is usual
+            for CIFAR, the ResNets start with a 3x3 convolution of stride 1 and no max pooling, and
+            the VGGs end with global average pooling and one linear layer.
+        num_classes: Number of logits.
+        input_shape: (channels, height, width) of an image.
+
+    Raises:
+        ValueError: Unknown name, fewer than two classes, or images too small for the network.
+    """
+    if name not in MODELS:
+        raise ValueError(f"network must be one of {', '.join(MODELS)}; got {name!r}")
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be at least 2; got {num_classes}")
+    if len(input_shape) != 3 or min(input_shape) < 1:
+        raise ValueError(f"input_shape must be (channels, height, width); got {input_shape}")
+    return MODELS[name](name, num_classes, input_shape)
+
+
+def _plain3(name: str, num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    layers: list[nn.Module] = []
+    channels = input_shape[0]
+    for width in (64, 128, 256):
+        layers += [
+            nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        ]
+        channels = width
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes)
+    )
+
+
+def _resnet(name: str, num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    model: Any = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
+    small = _is_small(input_shape)
+    kernel, stride, padding = (3, 1, 1) if small else (7, 2, 3)
+    if small:
+        model.maxpool = nn.Identity()
+    if small or input_shape[0] != 3:
+        model.conv1 = nn.Conv2d(input_shape[0], 64, kernel, stride, padding, bias=False)
+        nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    return cast(nn.Module, model)
+
+
+def _vgg(name: str, num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    if min(input_shape[1:]) < _VGG_MINIMUM:
+        raise ValueError(
+            f"{name} needs images of at least {_VGG_MINIMUM}x{_VGG_MINIMUM} pixels; "
+            f"got {input_shape[1]}x{input_shape[2]}: ask for a larger image size"
+        )
+    model: Any = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
+    if _is_small(input_shape):
+        model.avgpool = nn.AdaptiveAvgPool2d(1)
+        model.classifier = nn.Sequential(nn.Linear(512, num_classes))
+    if input_shape[0] != 3:
+        model.features[0] = nn.Conv2d(input_shape[0], 64, 3, padding=1)
+    return cast(nn.Module, model)
+
+
+def _is_small(input_shape: tuple[int, int, int]) -> bool:
+    return max(input_shape[1:]) <= _SMALL
+
+
+MODELS: Final[dict[str, Callable[[str, int, tuple[int, int, int]], nn.Module]]] = {
+    "plain3": _plain3,
+    "resnet18": _resnet,
+    "resnet34": _resnet,
+    "vgg11": _vgg,
+    "vgg13": _vgg,
+    "vgg16": _vgg,
+    "vgg19": _vgg,
+}
+"""How each named network is built."""

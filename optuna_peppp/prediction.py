@@ -1,0 +1,142 @@
+"""The prediction: a task's completed errors drawn against memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from optuna_peppp import pareto
+from optuna_peppp.meta import MetaModel, check_measurements
+from optuna_peppp.sizes import format_size, parse_size
+from optuna_peppp.space import ConfigurationSpace, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """The configuration to use under a memory cap.
+
+    Attributes:
+        index: Its index in the space.
+        params: Its parameters.
+        error: Its test error: measured, or predicted.
+        std: Standard error of ``error``; 0 where measured.
+        memory: Bytes.
+        measured: Whether ``error`` was measured.
+    """
+
+    index: int
+    params: dict[str, Value]
+    error: float
+    std: float
+    memory: float
+    measured: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """Errors and memory of all d configurations on one task.
+
+    Attributes:
+        space: The d configurations.
+        memory: Shape (d,), bytes.
+        mean: Shape (d,), the error: measured where it was, else predicted.
+        std: Shape (d,), standard error of ``mean``; 0 where measured.
+        measured: Shape (d,), true where the error was measured.
+    """
+
+    space: ConfigurationSpace
+    memory: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    measured: NDArray[np.bool_]
+
+    @classmethod
+    def from_measurements(
+        cls, meta: MetaModel, memory: ArrayLike, indices: ArrayLike, errors: ArrayLike
+    ) -> Self:
+        """Keeps what was measured and lets the meta-model predict the rest.
+
+        Args:
+            meta: The meta-model.
+            memory: Shape (d,), bytes of every configuration of ``meta.space``.
+            indices: Shape (m,), the measured configurations; repeats are averaged.
+            errors: Shape (m,), their errors in [0, 1].
+
+        Raises:
+            ValueError: A shape is wrong, a memory is not positive, an index is out of range or
+                an error is not in [0, 1].
+        """
+        bytes_needed = validate_memory(memory, meta.space)
+        where, values = check_measurements(indices, errors, len(meta.space))
+        mean, std = meta.predict(where, values)
+        counts = np.bincount(where, minlength=len(meta.space))
+        measured = counts > 0
+        sums = np.bincount(where, weights=values, minlength=len(meta.space))
+        mean[measured] = sums[measured] / counts[measured]
+        std[measured] = 0.0
+        return cls(meta.space, bytes_needed, mean, std, measured)
+
+    @property
+    def frontier(self) -> NDArray[np.intp]:
+        """Indices of the nondominated configurations by growing memory.
+
+        Of configurations that agree exactly in error and memory one stays, a measured one if
+        there is any: the frontier loses no point to a duplicate.
+        """
+        measured_first = np.argsort(~self.measured, kind="stable")
+        points = np.column_stack((self.memory, self.mean))[measured_first]
+        return measured_first[pareto.frontier(points)]
+
+    def recommend(self, memory_cap: str | float | None = None) -> Recommendation:
+        """The nondominated configuration with the highest allowable memory (paper, Section 3.2).
+
+        Args:
+            memory_cap: The most it may need, in bytes or as text such as ``"275MB"``; None for
+                no cap.
+
+        Raises:
+            ValueError: The cap cannot be read, or every configuration needs more.
+        """
+        cap = np.inf if memory_cap is None else parse_size(memory_cap)
+        allowed = self.frontier[self.memory[self.frontier] <= cap]
+        if allowed.size == 0:
+            smallest = self.memory.min()
+            raise ValueError(
+                f"memory_cap must be at least {smallest:.0f} bytes ({format_size(smallest)}), "
+                f"the smallest memory of a configuration; got {memory_cap!r}"
+            )
+        index = int(allowed[-1])
+        return Recommendation(
+            index,
+            self.space.params(index),
+            float(self.mean[index]),
+            float(self.std[index]),
+            float(self.memory[index]),
+            bool(self.measured[index]),
+        )
+
+
+def validate_memory(memory: ArrayLike, space: ConfigurationSpace) -> NDArray[np.float64]:
+    """The memory of every configuration, bytes, as a read-only copy of shape (d,).
+
+    Raises:
+        ValueError: The shape is wrong, or an entry is not a positive number.
+    """
+    array = np.array(memory, dtype=np.float64)
+    if array.shape != (len(space),):
+        raise ValueError(
+            f"memory must have shape ({len(space)},), one entry per configuration of meta.space; "
+            f"got {array.shape}"
+        )
+    bad = np.flatnonzero(~(np.isfinite(array) & (array > 0)))
+    if bad.size:
+        index = int(bad[0])
+        raise ValueError(
+            f"memory must be positive and finite, in bytes; memory[{index}], of "
+            f"{space.params(index)}, is {array[index]}"
+        )
+    array.flags.writeable = False
+    return array

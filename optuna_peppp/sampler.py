@@ -1,0 +1,324 @@
+"""The Optuna sampler: which configuration is worth measuring next.
+
+Everything is recomputed from the trials that the study holds, so that a pickled, restarted or
+concurrent sampler behaves like the one it replaces. Notation: d configurations, indexed as in
+the meta-model's space. A configuration is *spent* by a finished trial, *live* while a trial that
+holds it is running or waiting in the queue, and *free* otherwise; failed trials hold nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from optuna_peppp.design import greedy_order, qr_order, random_order
+from optuna_peppp.prediction import validate_memory
+from optuna_peppp.sizes import format_size, parse_size
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+    from optuna_peppp.meta import MetaModel
+    from optuna_peppp.space import ConfigurationSpace
+
+Strategy = Literal["ed-mf", "qr-mf", "random-mf"]
+"""How configurations are chosen: D-optimal design (the paper's), pivoted QR, at random."""
+
+_CLAIM: Final = "peppp:configuration"
+"""Trial attribute: the parameters this trial will take, written before it takes them."""
+
+
+def configuration_of(trial: FrozenTrial, space: ConfigurationSpace) -> int | None:
+    """The configuration that a trial holds: by its claim, its enqueued or its final parameters.
+
+    Returns:
+        The index, or None where the trial holds no configuration of ``space`` (yet).
+    """
+    attributes = trial.system_attrs
+    values = {**attributes.get(_CLAIM, {}), **attributes.get("fixed_params", {}), **trial.params}
+    try:
+        return space.index(values)
+    except ValueError:
+        return None
+
+
+def check_minimized(study: Study) -> None:
+    """Refuses a study whose first objective cannot be the error.
+
+    Raises:
+        ValueError: The first objective is maximized.
+    """
+    if study.directions[0] != StudyDirection.MINIMIZE:
+        raise ValueError(
+            f"study {study.study_name!r} must minimize its first objective, the error; it "
+            "maximizes it. Report 1 - accuracy in a study that minimizes"
+        )
+
+
+class PEPPPSampler(BaseSampler):
+    """Asks for the configuration whose measurement tells most about all the others.
+
+    The names of the meta-model's space are sampled together, one whole configuration a trial,
+    and every other name by ``independent_sampler``; a study that uses none of the names is
+    theirs alone. No configuration is measured twice while a free one remains, in parallel
+    workers too: a worker writes its claim into the trial, reads again, and yields if another
+    live trial holds the same configuration.
+
+    - Enqueued parameters are kept, and the rest of the configuration is chosen to go with them.
+      They win over ``measurement_cap``.
+    - A failed configuration is free again. A pruned one is spent, since the pruner would most
+      likely stop it again, but it has no final error and tells the design nothing.
+    - Live configurations are offered again only when no free one remains (their workers may be
+      dead). When all are spent, ``study.optimize`` is stopped; whoever asks on gets the least
+      measured configurations, in the order of the design.
+
+    The study's first objective is the error, minimized; any others are the user's own, memory
+    for example, which is known here and not read from the trials.
+
+    Args:
+        meta: The meta-model, fitted to past tasks; its space is what is sampled.
+        memory: (d,) bytes, the memory of every configuration on the new task.
+        strategy: ``"ed-mf"``, greedy D-optimal design continued from everything measured or
+            live (paper, Algorithm 2); ``"qr-mf"``, the pivots of a QR factorization of the
+            error matrix; ``"random-mf"``, uniformly at random.
+        measurement_cap: The memory that a measurement may take, in bytes or as text such as
+            ``"275MB"``; None for no limit.
+        independent_sampler: The sampler of all other names; by default
+            :class:`optuna.samplers.RandomSampler` with ``seed``.
+        seed: Seed of the random order and of the default independent sampler.
+
+    Raises:
+        ValueError: An unknown strategy; ``memory`` of the wrong length, or with entries that
+            are not positive numbers; a measurement cap below every configuration.
+    """
+
+    def __init__(
+        self,
+        meta: MetaModel,
+        memory: ArrayLike,
+        *,
+        strategy: Strategy = "ed-mf",
+        measurement_cap: str | float | None = None,
+        independent_sampler: BaseSampler | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if strategy not in get_args(Strategy):
+            raise ValueError(
+                f"strategy must be one of {', '.join(map(repr, get_args(Strategy)))}; "
+                f"got {strategy!r}"
+            )
+        self._meta = meta
+        self._space = meta.space
+        self._distributions = meta.space.distributions()
+        self._memory = validate_memory(memory, meta.space)
+        self._feasible = _feasible(self._memory, measurement_cap)
+        self._independent_sampler = (
+            RandomSampler(seed) if independent_sampler is None else independent_sampler
+        )
+        self._order: list[int] | None = None
+        if strategy == "qr-mf":
+            self._order = qr_order(meta.errors, self._feasible)
+        elif strategy == "random-mf":
+            order_seed = secrets.randbits(32) if seed is None else seed
+            self._order = random_order(len(meta.space), order_seed, self._feasible)
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Nothing: our names are answered when they are asked for.
+
+        Only then is it known that the objective uses them, and from which choices.
+        """
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A value for every name of ``search_space``, each as :meth:`sample_independent` does."""
+        return {
+            name: self.sample_independent(study, trial, name, distribution)
+            for name, distribution in search_space.items()
+        }
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """The value of one name in the trial's configuration, which is chosen at the first call.
+
+        Raises:
+            ValueError: The objective, or an earlier trial of the study, chooses the name from
+                other values than the meta-model's space does; or the study's first objective is
+                maximized.
+        """
+        ours = self._distributions.get(param_name)
+        if ours is None:
+            return self._independent_sampler.sample_independent(
+                study, trial, param_name, param_distribution
+            )
+        if param_distribution != ours:
+            raise ValueError(
+                f"the objective must choose {param_name!r} from {ours}, as the meta-model's "
+                f"space does; got {param_distribution}. Use meta.space.suggest(trial), or give "
+                "this parameter a name that the space does not tune"
+            )
+        index = configuration_of(trial, self._space)
+        if index is None:
+            index = self._claim(study, trial)
+        return self._space.params(index)[param_name]
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Leaves the preparation of a trial to the independent sampler."""
+        self._independent_sampler.before_trial(study, trial)
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Stops ``study.optimize`` when every configuration under the cap is spent."""
+        self._independent_sampler.after_trial(study, trial, state, values)
+        index = configuration_of(trial, self._space)
+        if index is None:
+            return
+        trials = _other_trials(study, trial)
+        spent = _Usage.of(trials, self._space).spent > 0
+        spent[index] |= state in (TrialState.COMPLETE, TrialState.PRUNED)
+        queued = any(other.state == TrialState.WAITING for other in trials)
+        if spent[self._feasible].all() and not queued:
+            with contextlib.suppress(RuntimeError):  # asked by study.ask(): nothing to stop
+                study.stop()
+
+    def reseed_rng(self) -> None:
+        """Reseeds the independent sampler; the order of the configurations stays."""
+        self._independent_sampler.reseed_rng()
+
+    def _claim(self, study: Study, trial: FrozenTrial) -> int:
+        """Chooses a configuration and makes it visible to other workers before it is used."""
+        candidates = self._candidates(
+            {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        )
+        check_minimized(study)
+        trials = _other_trials(study, trial)
+        self._check_same_space(study, trials)
+        usage = _Usage.of(trials, self._space)
+        while True:
+            index = self._choose(candidates, usage)
+            study._storage.set_trial_system_attr(trial._trial_id, _CLAIM, self._space.params(index))
+            # Of two workers with one choice, the later to write sees the other's claim here. It
+            # cannot tell whether the other has already looked, so whoever sees a conflict yields.
+            before, usage = usage, _Usage.of(_other_trials(study, trial), self._space)
+            if usage.crowding(index) <= before.crowding(index):
+                return index
+
+    def _candidates(self, fixed: Mapping[str, Any]) -> NDArray[np.intp]:
+        """The configurations under the cap that agree with ``fixed``, at least one.
+
+        Names and values that are not of the space do not count: Optuna itself refuses them.
+        """
+        choices = self._space.choices
+        ours = {name: value for name, value in fixed.items() if value in choices.get(name, ())}
+        agreeing = np.array(
+            [
+                index
+                for index in range(len(self._space))
+                if ours.items() <= self._space.params(index).items()
+            ],
+            dtype=np.intp,
+        )
+        feasible = agreeing[self._feasible[agreeing]]
+        if feasible.size:
+            return feasible
+        return agreeing[[np.argmin(self._memory[agreeing])]]
+
+    def _choose(self, candidates: NDArray[np.intp], usage: _Usage) -> int:
+        """The next configuration by the design, among the candidates least spent, least live."""
+        for count in (usage.spent, usage.live):
+            candidates = candidates[count[candidates] == count[candidates].min()]
+        if self._order is not None:
+            allowed = set(candidates.tolist())
+            return next((index for index in self._order if index in allowed), int(candidates[0]))
+        offered = np.zeros(len(self._space), dtype=np.bool_)
+        offered[candidates] = True
+        start = np.flatnonzero((usage.measured + usage.live > 0) & ~offered)
+        (index,) = greedy_order(self._meta.embeddings, 1, feasible=offered, start=start.tolist())
+        return index
+
+    def _check_same_space(self, study: Study, trials: Iterable[FrozenTrial]) -> None:
+        """Refuses a study that Optuna would not let us continue, and says why."""
+        for trial in trials:
+            for name, ours in self._distributions.items():
+                theirs = trial.distributions.get(name, ours)
+                if theirs != ours:
+                    raise ValueError(
+                        f"study {study.study_name!r} must choose {name!r} from {ours}, as the "
+                        f"meta-model's space does; its trial {trial.number} chose from {theirs}. "
+                        "Start a new study, or fit the meta-model on the study's own space"
+                    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Usage:
+    """How often trials use each configuration.
+
+    Attributes:
+        measured: (d,) completed trials.
+        spent: (d,) completed and pruned trials.
+        live: (d,) running and waiting trials.
+    """
+
+    measured: NDArray[np.intp]
+    spent: NDArray[np.intp]
+    live: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, trials: Iterable[FrozenTrial], space: ConfigurationSpace) -> _Usage:
+        """Counts ``trials``."""
+        measured, spent, live = np.zeros((3, len(space)), dtype=np.intp)
+        for trial in trials:
+            index = configuration_of(trial, space)
+            if index is None or trial.state == TrialState.FAIL:
+                continue
+            measured[index] += trial.state == TrialState.COMPLETE
+            spent[index] += trial.state.is_finished()
+            live[index] += not trial.state.is_finished()
+        return cls(measured, spent, live)
+
+    def crowding(self, index: int) -> tuple[int, int]:
+        """How much a configuration is taken: by finished trials first, then by live ones."""
+        return int(self.spent[index]), int(self.live[index])
+
+
+def _other_trials(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
+    """All other trials, read from the storage now (``study.trials`` may be cached or filtered)."""
+    trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
+    return [other for other in trials if other.number != trial.number]
+
+
+def _feasible(memory: NDArray[np.float64], cap: str | float | None) -> NDArray[np.bool_]:
+    """The configurations that may be measured: (d,)."""
+    if cap is None:
+        return np.ones(memory.shape, dtype=np.bool_)
+    feasible = memory <= parse_size(cap)
+    if not feasible.any():
+        raise ValueError(
+            "measurement_cap must leave a configuration to measure, of which the smallest needs "
+            f"{format_size(memory.min())}; got {cap!r}"
+        )
+    return feasible

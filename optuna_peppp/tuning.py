@@ -1,0 +1,3 @@
+"""Tuning the precision of a named experiment: a study that explains itself and can be resumed."""
+
+from __future__ import annotations

@@ -1,0 +1,32 @@
+"""Optuna's own contract for samplers, 126 tests, with every strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+import numpy as np
+import pytest
+from optuna.samplers import BaseSampler
+from optuna.testing.pytest_samplers import (
+    BasicSamplerTestCase,
+    MultiObjectiveSamplerTestCase,
+    RelativeSamplerTestCase,
+)
+
+from optuna_peppp.matrix import ErrorMatrix
+from optuna_peppp.meta import MetaModel
+from optuna_peppp.sampler import PEPPPSampler, Strategy
+from optuna_peppp.space import ConfigurationSpace
+
+
+class TestPEPPPSampler(
+    BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase
+):
+    @pytest.fixture(params=get_args(Strategy))
+    def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
+        space = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1"], "format_b": ["1-6-7"]})
+        memory = np.array([1e6, 2e6])
+        errors = np.array([[0.4, 0.3], [0.6, 0.2]])
+        meta = MetaModel.fit(ErrorMatrix(space, ("a", "b"), errors, np.tile(memory, (2, 1))))
+        return lambda: PEPPPSampler(meta, memory, strategy=request.param, seed=0)

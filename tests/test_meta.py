@@ -1,0 +1,406 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import ArrayLike, NDArray
+
+from optuna_peppp.matrix import ErrorMatrix
+from optuna_peppp.meta import MetaModel
+from optuna_peppp.space import ConfigurationSpace, Value
+
+Array = NDArray[np.float64]
+
+
+def space_of(d: int) -> ConfigurationSpace:
+    return ConfigurationSpace({"configuration": range(d)})
+
+
+def matrix_of(errors: ArrayLike) -> ErrorMatrix:
+    array = np.asarray(errors, dtype=np.float64)
+    n, d = array.shape
+    return ErrorMatrix(space_of(d), tuple(f"task {i}" for i in range(n)), array, np.ones((n, d)))
+
+
+def low_rank(n: int, d: int, k: int, noise: ArrayLike = 0.0, seed: int = 0) -> Array:
+    """Errors around 0.5 of rank k, with Gaussian noise of the given standard deviations."""
+    rng = np.random.default_rng(seed)
+    signal = rng.uniform(0.2, 1, (n, k)) @ rng.uniform(0.2, 1, (k, d)) / (1.2 * k)
+    return np.clip(signal + np.asarray(noise) * rng.normal(size=(n, d)), 0, 1)
+
+
+def assert_same(left: MetaModel, right: MetaModel) -> None:
+    assert left.space == right.space
+    assert left.tasks == right.tasks
+    for name in ("errors", "embeddings", "mean", "noise"):
+        np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
+
+
+# Fitting
+
+
+def test_embeddings_are_the_leading_eigenvectors_of_the_uncentered_second_moment() -> None:
+    errors = low_rank(12, 7, 3, noise=0.05)
+    meta = MetaModel.fit(matrix_of(errors), rank=3)
+    values, vectors = scipy.linalg.eigh(errors.T @ errors)
+    expected = vectors[:, np.argsort(values)[::-1][:3]]
+    np.testing.assert_allclose(np.abs(meta.embeddings.T @ expected), np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(meta.embeddings.T @ meta.embeddings, np.eye(3), atol=1e-12)
+
+
+def test_the_fit_is_the_best_of_its_rank() -> None:
+    errors = low_rank(9, 6, 4, noise=0.05)
+    singular = np.linalg.svd(errors, compute_uv=False)
+    for k in range(1, 7):
+        y = MetaModel.fit(matrix_of(errors), rank=k).embeddings
+        residual = np.linalg.norm(errors - errors @ y @ y.T)
+        assert residual == pytest.approx(np.linalg.norm(singular[k:]), abs=1e-9)
+
+
+def test_signs_are_fixed() -> None:
+    errors = low_rank(9, 6, 4, noise=0.05)
+    y = MetaModel.fit(matrix_of(errors), rank=4).embeddings
+    assert (y[np.abs(y).argmax(axis=0), range(4)] > 0).all()
+    # The order of tasks does not matter.
+    np.testing.assert_allclose(MetaModel.fit(matrix_of(errors[::-1]), rank=4).embeddings, y)
+
+
+def test_by_hand() -> None:
+    meta = MetaModel.fit(matrix_of([[0.3, 0.4], [0.6, 0.8]]), rank=1)
+    np.testing.assert_allclose(meta.embeddings, [[0.6], [0.8]])
+    np.testing.assert_allclose(meta.mean, [0.45, 0.6])
+    np.testing.assert_allclose(meta.noise, 0, atol=1e-15)
+    np.testing.assert_allclose(meta.predict([0], [0.15])[0], [0.15, 0.2])
+
+
+@pytest.mark.parametrize(("n", "d", "expected"), [(5, 6, 3), (2, 6, 2), (6, 2, 2), (1, 6, 1)])
+def test_the_rank_is_three_or_what_there_is(n: int, d: int, expected: int) -> None:
+    meta = MetaModel.fit(matrix_of(low_rank(n, d, 3, noise=0.1)))
+    assert meta.rank == expected
+    assert meta.embeddings.shape == (d, expected)
+
+
+def test_noise_is_unbiased_for_few_tasks() -> None:
+    # Residuals divided by n, or by n - 1, would give 0.007 and 0.008 here.
+    variances = [
+        np.square(MetaModel.fit(matrix_of(low_rank(4, 30, 2, 0.01, seed)), rank=2).noise)
+        for seed in range(200)
+    ]
+    assert math.sqrt(np.mean(variances)) == pytest.approx(0.01, rel=0.03)
+
+
+def test_noise_is_that_of_each_configuration() -> None:
+    noise = np.linspace(0.02, 0.05, 40)
+    meta = MetaModel.fit(matrix_of(low_rank(2000, 40, 2, noise)), rank=2)
+    np.testing.assert_allclose(meta.noise, noise, rtol=0.1)
+
+
+def test_a_fit_that_explains_everything_does_not_claim_to_be_exact() -> None:
+    for errors in (low_rank(3, 9, 3, noise=0.1), low_rank(9, 3, 3, noise=0.1)):
+        meta = MetaModel.fit(matrix_of(errors))
+        np.testing.assert_array_equal(meta.noise, errors.std())
+
+
+def test_arrays_cannot_be_written() -> None:
+    meta = MetaModel.fit(matrix_of(low_rank(4, 5, 2)))
+    for array in (meta.errors, meta.embeddings, meta.mean, meta.noise):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+def test_what_cannot_be_fitted_is_refused() -> None:
+    errors = low_rank(4, 5, 2)
+    for rank in (0, 5, -1):
+        with pytest.raises(ValueError, match=f"rank must be between 1 and 4, .*; got {rank}"):
+            MetaModel.fit(matrix_of(errors), rank=rank)
+    errors[1, 2] = errors[3, 4] = math.nan
+    with pytest.raises(ValueError, match="2 of 20 entries are missing; complete rows are needed"):
+        MetaModel.fit(matrix_of(errors))
+    with pytest.raises(ValueError, match="matrix must hold at least one task; got none"):
+        MetaModel.fit(matrix_of(np.empty((0, 3))))
+
+
+def test_inconsistent_arrays_are_refused() -> None:
+    meta = MetaModel.fit(matrix_of(low_rank(4, 5, 2)))
+    fields = {name: getattr(meta, name) for name in MetaModel.__slots__}
+    with pytest.raises(ValueError, match=r"mean must be finite with shape \(5,\); got \(4,\)"):
+        MetaModel(**{**fields, "mean": np.zeros(4)})
+    with pytest.raises(ValueError, match=r"errors must be finite with shape \(3, 5\)"):
+        MetaModel(**{**fields, "tasks": ("a", "b", "c")})
+
+
+# Predicting
+
+
+def ordinary_least_squares(
+    meta: MetaModel, where: list[int], errors: Array, p: int
+) -> tuple[Array, Array]:
+    """Prediction and standard error by dense normal equations on p dimensions."""
+    y, rest = meta.embeddings[:, :p], meta.embeddings[:, p:]
+    left_out = np.mean([(rest @ (rest.T @ row)) ** 2 for row in meta.errors], axis=0)
+    variance = meta.noise**2 + left_out
+    inverse = np.linalg.inv(sum(np.outer(y[j], y[j]) for j in where))
+    coefficients = inverse @ sum(y[j] * e for j, e in zip(where, errors, strict=True))
+    spread = sum(variance[j] * np.outer(y[j], y[j]) for j in where)
+    covariance = inverse @ spread @ inverse
+    std = [math.sqrt(variance[j] + y[j] @ covariance @ y[j]) for j in range(len(y))]
+    return y @ coefficients, np.array(std)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 9), min_size=1, max_size=9))
+def test_prediction_is_least_squares_on_the_leading_dimensions(seed: int, where: list[int]) -> None:
+    meta = MetaModel.fit(matrix_of(low_rank(15, 10, 3, noise=0.05, seed=seed)), rank=3)
+    measured = np.random.default_rng(seed).uniform(0, 1, len(where))
+    mean, std = ordinary_least_squares(meta, where, measured, min(3, len(set(where))))
+    predicted, predicted_std = meta.predict(where, measured)
+    np.testing.assert_allclose(predicted, np.clip(mean, 0, 1), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(predicted_std, std, rtol=1e-6)
+
+
+def test_a_task_of_the_models_rank_is_predicted_exactly() -> None:
+    errors = low_rank(12, 20, 3)
+    meta = MetaModel.fit(matrix_of(errors[1:]), rank=3)
+    predicted, std = meta.predict([0, 7, 13], errors[0, [0, 7, 13]])
+    np.testing.assert_allclose(predicted, errors[0], atol=1e-9)
+    assert (std < 1e-9).all()
+
+
+def test_without_measurements_the_mean_over_tasks_is_predicted() -> None:
+    errors = low_rank(4000, 6, 2, noise=0.03)
+    meta = MetaModel.fit(matrix_of(errors), rank=2)
+    predicted, std = meta.predict([], [])
+    np.testing.assert_allclose(predicted, errors.mean(axis=0))
+    np.testing.assert_allclose(std, errors.std(axis=0), rtol=0.05)
+    predicted[0] = 0.5  # the caller's own
+
+
+def test_measurements_that_depend_on_each_other_determine_fewer_dimensions() -> None:
+    # Configurations 0 and 1 always agree: two measurements, one dimension.
+    errors = low_rank(8, 5, 3)
+    errors[:, 1] = errors[:, 0]
+    meta = MetaModel.fit(matrix_of(errors), rank=2)
+    both = meta.predict([0, 1], [0.4, 0.4])
+    np.testing.assert_allclose(both[0], meta.predict([0], [0.4])[0])
+    assert both[0][1] == pytest.approx(0.4)
+
+
+def test_predictions_lie_between_0_and_1() -> None:
+    meta = MetaModel.fit(matrix_of([[0.1, 0.9], [0.2, 0.1]]), rank=2)
+    assert meta.predict([0], [1.0])[0].max() <= 1
+    steep = MetaModel.fit(matrix_of([[0.1, 0.9]]), rank=1)
+    assert steep.predict([0], [0.9])[0].tolist() == pytest.approx([0.9, 1.0])
+
+
+@pytest.mark.parametrize("where", [[3], [3, 17], [3, 17, 29], [3, 17, 29, 8, 21]])
+def test_standard_errors_are_those_of_new_tasks(where: list[int]) -> None:
+    noise = np.linspace(0.01, 0.03, 30)
+    errors = low_rank(3000, 30, 3, noise)
+    meta = MetaModel.fit(matrix_of(errors[:1000]), rank=3)
+    deviations = np.array([meta.predict(where, row[where])[0] - row for row in errors[1000:]])
+    others = [j for j in range(30) if j not in where]
+    _, std = meta.predict(where, errors[0, where])
+    actual = np.sqrt(np.square(deviations).mean(axis=0))
+    ratio = actual[others] / std[others]
+    assert 0.7 < ratio.mean() < 1.1
+
+
+@pytest.mark.parametrize(
+    ("indices", "errors", "problem"),
+    [
+        ([0, 1], [0.5], r"two vectors of one length.*\(2,\) and \(1,\)"),
+        ([[0]], [[0.5]], "two vectors of one length"),
+        ([0.0], [0.5], "indices of float64"),
+        ([5], [0.5], "indices must be between 0 and 4; got 5"),
+        ([0, -1], [0.5, 0.5], "indices must be between 0 and 4; got -1"),
+        ([0, 1], [0.5, math.nan], r"errors must lie in \[0, 1\].*errors\[1\] is nan"),
+        ([0], [50.0], r"errors\[0\] is 50.0"),
+        ([0], [-0.1], r"errors\[0\] is -0.1"),
+    ],
+)
+def test_bad_measurements_are_refused(indices: Any, errors: Any, problem: str) -> None:
+    meta = MetaModel.fit(matrix_of(low_rank(4, 5, 2)))
+    with pytest.raises(ValueError, match=problem):
+        meta.predict(indices, errors)
+
+
+# Saving and loading
+
+values = st.one_of(
+    st.integers(-(10**12), 10**12), st.floats(allow_nan=False, allow_infinity=False), st.text()
+)
+
+
+@settings(deadline=None)
+@given(
+    choices=st.lists(values, min_size=1, max_size=5, unique=True),
+    task=st.text(),
+    seed=st.integers(0, 99),
+)
+def test_a_saved_model_is_loaded_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, choices: list[Value], task: str, seed: int
+) -> None:
+    path = tmp_path_factory.mktemp("meta") / "meta"
+    space = ConfigurationSpace({"x": choices, "format_a": ["1-4-3", "1-3-1"]})
+    errors = low_rank(2, len(space), 2, 0.1, seed)
+    meta = MetaModel.fit(ErrorMatrix(space, (task, "other"), errors, np.ones_like(errors)))
+    meta.save(path)
+    loaded = MetaModel.load(path)
+    assert_same(loaded, meta)
+    for before, after in zip(choices, loaded.space.choices["x"], strict=True):
+        assert type(after) is type(before)
+        assert repr(after) == repr(before)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "meta.npz"
+    MetaModel.fit(matrix_of(low_rank(4, 5, 2, noise=0.1))).save(path)
+    return path
+
+
+def test_it_is_saved_to_exactly_the_path_and_nothing_else_remains(tmp_path: Path) -> None:
+    first = MetaModel.fit(matrix_of(low_rank(4, 5, 2)))
+    second = MetaModel.fit(matrix_of(low_rank(4, 5, 2, seed=1)))
+    first.save(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == [tmp_path / "model"]
+    second.save(str(tmp_path / "model"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "model"]
+    assert_same(MetaModel.load(str(tmp_path / "model")), second)
+
+
+def test_a_failed_save_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = saved.read_bytes()
+
+    def fail(file: io.BufferedWriter, **_: object) -> None:
+        file.write(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(OSError, match="no space left"):
+        MetaModel.fit(matrix_of(low_rank(4, 5, 2))).save(saved)
+    assert saved.read_bytes() == content
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_missing_file_is_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        MetaModel.load(tmp_path / "none.npz")
+    with pytest.raises(FileNotFoundError):
+        MetaModel.fit(matrix_of(low_rank(4, 5, 2))).save(tmp_path / "none" / "meta.npz")
+
+
+def test_a_truncated_file_is_refused(saved: Path) -> None:
+    content = saved.read_bytes()
+    for length in range(0, len(content), 7):
+        saved.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"meta\.npz"):
+            MetaModel.load(saved)
+
+
+def test_a_flipped_bit_is_noticed_or_harmless(saved: Path) -> None:
+    # Archives have bytes without meaning, such as time stamps: those may change.
+    meta, content = MetaModel.load(saved), saved.read_bytes()
+    positions, noticed = range(0, len(content), 3), 0
+    for position in positions:
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << position % 8
+        saved.write_bytes(flipped)
+        try:
+            loaded = MetaModel.load(saved)
+        except ValueError:
+            noticed += 1
+        else:
+            assert_same(loaded, meta)
+    assert noticed > len(positions) / 2
+
+
+def entries(path: Path) -> dict[str, Any]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def rewrite(path: Path, changed: dict[str, Any]) -> None:
+    with path.open("wb") as file:
+        np.savez(file, **changed)
+
+
+def test_no_entry_is_pickled(saved: Path) -> None:
+    assert {array.dtype.kind for array in entries(saved).values()} == {"u", "f"}
+
+
+def test_the_header_says_what_the_file_is(saved: Path) -> None:
+    header = json.loads(entries(saved)["header"].tobytes())
+    assert header["format"] == "optuna_peppp.MetaModel"
+    assert header["version"] == 1
+    assert header["choices"] == [["configuration", [0, 1, 2, 3, 4]]]
+    assert header["tasks"] == ["task 0", "task 1", "task 2", "task 3"]
+
+
+@pytest.mark.parametrize("name", ["errors", "embeddings", "mean", "noise"])
+def test_changed_and_missing_arrays_are_refused(saved: Path, name: str) -> None:
+    arrays = entries(saved)
+    rewrite(saved, {**arrays, name: arrays[name] + 1e-12})
+    with pytest.raises(ValueError, match="is damaged: its checksum does not match"):
+        MetaModel.load(saved)
+    rewrite(saved, {**arrays, name: arrays[name].T[..., np.newaxis]})
+    with pytest.raises(ValueError, match="is damaged"):
+        MetaModel.load(saved)
+    del arrays[name]
+    rewrite(saved, arrays)
+    with pytest.raises(ValueError, match="is damaged"):
+        MetaModel.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"version": 2}, "has format version 2; this optuna_peppp reads version 1. Upgrade"),
+        ({"format": "other.Model"}, "holds 'other.Model', not 'optuna_peppp.MetaModel'"),
+        ({"tasks": ["renamed"] * 4}, "its checksum does not match"),
+    ],
+)
+def test_other_headers_are_refused(saved: Path, change: dict[str, Any], problem: str) -> None:
+    arrays = entries(saved)
+    header = {**json.loads(arrays["header"].tobytes()), **change}
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    rewrite(saved, arrays)
+    with pytest.raises(ValueError, match=problem):
+        MetaModel.load(saved)
+
+
+class Trap:
+    """Fails the test if a pickle of it is ever loaded."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return pytest.fail, ("a pickle was loaded",)
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "foreign"
+    plain, archive, objects = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    np.save(plain, np.arange(3))
+    np.savez(archive, x=np.arange(3))
+    np.savez(objects, header=np.array([Trap()], dtype=object))
+    for content in (
+        b"",
+        b"task,error\n",
+        hashlib.sha256().digest() * 100,
+        pickle.dumps(Trap()),
+        plain.getvalue(),
+        archive.getvalue(),
+        objects.getvalue(),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"is not a file of MetaModel\.save, or it is damaged"):
+            MetaModel.load(path)
