@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from optuna_peppp.formats import FORMATS_A, FORMATS_B, Precision
 from optuna_peppp.sizes import format_size
-from optuna_peppp.space import ConfigurationSpace
+from optuna_peppp.space import ConfigurationSpace, Value
 
 if TYPE_CHECKING:
     from optuna_peppp.prediction import Prediction
@@ -127,9 +129,12 @@ def tune(
     where it stopped.
     """
     with _clear_errors():
+        import optuna
+
         from optuna_peppp.lowprecision import Experiment
         from optuna_peppp.tuning import Tuning
 
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         experiment = Experiment(
             data=data,
             network=network,
@@ -145,7 +150,13 @@ def tune(
             experiment, corpus=corpus, rank=rank, storage=storage, study_name=study_name
         )
         try:
-            tuning.run(trials, strategy=strategy.value, measurement_cap=measurement_cap, seed=seed)
+            tuning.run(
+                experiment,
+                trials,
+                strategy=strategy.value,
+                measurement_cap=measurement_cap,
+                seed=seed,
+            )
         except KeyboardInterrupt:
             again = (
                 "run the same command again to go on"
@@ -283,28 +294,51 @@ def _indices(space: ConfigurationSpace, configurations: list[str] | None) -> lis
 
 
 def _report(prediction: Prediction, memory_cap: str | None, json_file: Path | None) -> None:
-    """Prints the frontier and the recommendation, and writes them as JSON."""
+    """Prints what was measured, the frontier and the recommendation, and writes them as JSON."""
     recommendation = prediction.recommend(memory_cap)
-    names = prediction.space.names
-    typer.echo(f"\nFrontier ({int(prediction.measured.sum())} measured, the rest predicted):")
-    typer.echo("  " + "".join(f"{name:>14}" for name in (*names, "memory", "error")))
-    for index in prediction.frontier:
-        cells = [str(value) for value in prediction.space.params(int(index)).values()]
-        cells += [format_size(prediction.memory[index]), f"{prediction.mean[index]:.4f}"]
-        origin = "measured" if prediction.measured[index] else f"± {prediction.std[index]:.3f}"
-        mark = "> " if index == recommendation.index else "  "
-        typer.echo(mark + "".join(f"{cell:>14}" for cell in cells) + f"  {origin}")
+    by_memory = np.argsort(prediction.memory, kind="stable")
+    measured = by_memory[prediction.measured[by_memory]]
+    typer.echo(f"Measured, {len(measured)} of {len(prediction.space)} configurations:")
+    _table(prediction, measured)
+    typer.echo("Frontier, measured and predicted:")
+    _table(prediction, prediction.frontier, chosen=recommendation.index)
     within = f" within {memory_cap}" if memory_cap else ""
-    chosen = ", ".join(f"{name} {value}" for name, value in recommendation.params.items())
     origin = "measured" if recommendation.measured else "predicted"
     typer.echo(
-        f"\nRecommended{within}: {chosen}, memory {format_size(recommendation.memory)}, "
-        f"error {recommendation.error:.4f} ({origin})"
+        f"Recommended{within}: {_spell(recommendation.params)}, memory "
+        f"{format_size(recommendation.memory)}, error {recommendation.error:.4f} ({origin})"
     )
     if json_file is not None:
-        from optuna_peppp.tuning import as_json
+        content = {
+            "configurations": [
+                {
+                    **prediction.space.params(index),
+                    "memory": float(prediction.memory[index]),
+                    "error": float(prediction.mean[index]),
+                    "std": float(prediction.std[index]),
+                    "measured": bool(prediction.measured[index]),
+                }
+                for index in range(len(prediction.space))
+            ],
+            "frontier": prediction.frontier.tolist(),
+            "recommendation": recommendation.index,
+        }
+        json_file.write_text(json.dumps(content, indent=2) + "\n")
 
-        json_file.write_text(json.dumps(as_json(prediction, recommendation), indent=2) + "\n")
+
+def _table(prediction: Prediction, indices: NDArray[np.intp], chosen: int | None = None) -> None:
+    typer.echo("  " + "".join(f"{n:>14}" for n in (*prediction.space.names, "memory", "error")))
+    for index in indices.tolist():
+        cells = [str(value) for value in prediction.space.params(index).values()]
+        cells += [format_size(prediction.memory[index]), f"{prediction.mean[index]:.4f}"]
+        doubt = "" if prediction.measured[index] else f" ± {prediction.std[index]:.4f} predicted"
+        mark = "> " if index == chosen else "  "
+        typer.echo(mark + "".join(f"{cell:>14}" for cell in cells) + doubt)
+    typer.echo()
+
+
+def _spell(params: Mapping[str, Value]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in params.items())
 
 
 @contextmanager

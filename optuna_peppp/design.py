@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _DEPENDENT: Final = 1e-6
-"""A vector whose residual is smaller than this, relative to the longest vector, counts as
-dependent. X has the square of it as its smallest eigenvalue, which float64 still inverts."""
+"""A vector with a shorter residual, relative to the longest vector, counts as dependent. X then
+has eigenvalues down to the square of it, which float64 still inverts."""
 
 _TIE: Final = 1e-9
 """Scores that differ by less than this, relatively, are equal: rounding decides no order."""
@@ -133,6 +133,7 @@ def _pivots(
         The pivots, and an orthonormal basis of the chosen vectors, one a row.
     """
     residuals = vectors.copy()
+    # Choosing a vector moves it from the available ones to the start and must not change this.
     relevant = available.copy()
     relevant[start] = True
     threshold = _DEPENDENT * np.linalg.norm(vectors[relevant], axis=1).max(initial=0.0)
@@ -143,7 +144,8 @@ def _pivots(
         nonlocal basis
         if np.linalg.norm(residuals[index]) <= threshold:
             return
-        # Cancellation leaves a short residual slightly oblique: orthogonalize it once more.
+        # Cancellation leaves a short residual oblique, more so with every short one before it:
+        # orthogonalize once more.
         direction = residuals[index] - basis.T @ (basis @ residuals[index])
         direction /= np.linalg.norm(direction)
         residuals[:] -= np.outer(residuals @ direction, direction)

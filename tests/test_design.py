@@ -99,6 +99,12 @@ def test_six_measurements_are_four_and_then_two() -> None:
     assert greedy_order(embeddings, 6) == first + greedy_order(embeddings, 2, start=first)
 
 
+def test_what_counts_as_a_direction_does_not_change_on_the_way() -> None:
+    embeddings = [[1, 0], [0.5, 0], [0, 1e-7], [1e-7, 5e-8]]
+    assert greedy_order(embeddings, 4) == [0, 1, 3, 2]
+    assert greedy_order(embeddings, 2, start=[0, 1]) == [3, 2]
+
+
 @settings(deadline=None)
 @given(generic)
 def test_as_many_choices_as_dimensions_reach_the_volume_that_pivoting_guarantees(
@@ -143,6 +149,25 @@ def test_an_ill_conditioned_start_does_not_spoil_the_choice() -> None:
     order = greedy_order(embeddings, 3, start=[0, 1])
     assert order == dense_greedy(embeddings, 3, np.ones(5, dtype=bool), [0, 1])
     assert order[0] == 3
+
+
+@pytest.mark.parametrize("gap", [1e-8, 1e-12, 1e-15])
+def test_directions_of_rounding_size_do_not_count(gap: float) -> None:
+    plane = np.array([[1, 0, 0], [1, 0, 0], [2, 0, 0], [1.5, 0, 0], [1, 3, 0], [0, 2.5, 0]])
+    noisy = plane + np.outer([0, 1, 0, -1, 1, -1], [0, gap, 3 * gap])
+    for start in ([0, 1], [1, 0], [0, 1, 4]):
+        assert greedy_order(noisy, 6, start=start) == greedy_order(plane, 6, start=start)
+
+
+def test_a_start_of_almost_dependent_vectors_is_spanned_without_loss() -> None:
+    # Each vector is almost the direction of the one before: without a second orthogonalization
+    # their rounding errors multiply, and a direction that is known looks new.
+    unit = np.eye(5)
+    start = [unit[0], *(unit[i] + 2e-6 * unit[i + 1] for i in range(3))]
+    known, new = 0.9 * unit[3], 0.5 * unit[4]
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(5, 5)))[0]
+    embeddings = np.array([*start, known, new]) @ rotation
+    assert greedy_order(embeddings, 1, start=range(4)) == [5]
 
 
 def test_a_feasible_set_of_lower_rank_is_ordered_in_its_span() -> None:

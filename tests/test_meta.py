@@ -272,11 +272,15 @@ def saved(tmp_path: Path) -> Path:
 def test_it_is_saved_to_exactly_the_path_and_nothing_else_remains(tmp_path: Path) -> None:
     first = MetaModel.fit(matrix_of(low_rank(4, 5, 2)))
     second = MetaModel.fit(matrix_of(low_rank(4, 5, 2, seed=1)))
-    first.save(tmp_path / "model")
-    assert list(tmp_path.iterdir()) == [tmp_path / "model"]
-    second.save(str(tmp_path / "model"))
-    assert list(tmp_path.iterdir()) == [tmp_path / "model"]
-    assert_same(MetaModel.load(str(tmp_path / "model")), second)
+    path = tmp_path / "model"
+    first.save(path)
+    assert list(tmp_path.iterdir()) == [path]
+    content = path.read_bytes()
+    with path.open("rb") as reader:
+        second.save(str(path))
+        assert reader.read() == content  # whoever reads the old file keeps it
+    assert list(tmp_path.iterdir()) == [path]
+    assert_same(MetaModel.load(str(path)), second)
 
 
 def test_a_failed_save_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
