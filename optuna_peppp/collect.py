@@ -214,9 +214,8 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _start_worker(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
+    # Read by torch when it is imported, which is when the first measurement arrives.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     # Ctrl-C reaches every process of the terminal; the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()

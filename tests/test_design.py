@@ -100,7 +100,7 @@ def test_six_measurements_are_four_and_then_two() -> None:
 
 
 def test_what_counts_as_a_direction_does_not_change_on_the_way() -> None:
-    embeddings = [[1, 0], [0.5, 0], [0, 1e-7], [1e-7, 5e-8]]
+    embeddings = [[1.0, 0.0], [0.5, 0.0], [0.0, 1e-7], [1e-7, 5e-8]]
     assert greedy_order(embeddings, 4) == [0, 1, 3, 2]
     assert greedy_order(embeddings, 2, start=[0, 1]) == [3, 2]
 

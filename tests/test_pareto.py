@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import moocore  # type: ignore[import-untyped]
+import moocore
 import numpy as np
 import pytest
 from hypothesis import given, settings
