@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -116,16 +117,23 @@ def collect(measurements: Sequence[Measurement], output: Path, *, jobs: int = 1)
         How many measurements were made.
 
     Raises:
-        ValueError: The file is not a collected corpus or was measured with other settings.
+        ValueError: The file is not a collected corpus or was measured with other settings, or
+            the plan holds a measurement twice.
         KeyboardInterrupt: Ctrl-C, once everything finished is on disk.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1; got {jobs}")
+    for key, count in Counter(m.key for m in measurements).items():
+        if count > 1:
+            raise ValueError(
+                f"measurements must differ; {', '.join(key)} is there {count} times: "
+                "name every data set once, and no two alike"
+            )
     done = _prepare(output, measurements)
     remaining = [m for m in measurements if m.key not in done]
     bar = tqdm(total=len(measurements), initial=len(measurements) - len(remaining), unit="run")
-    with bar, output.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+    with bar, output.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         for row in _measured(remaining, jobs):
             writer.writerow(row)
             file.flush()
@@ -141,15 +149,15 @@ def _prepare(output: Path, measurements: Sequence[Measurement]) -> set[tuple[str
     A last line without its end is a measurement that was being written when the process was
     killed: it is cut off.
     """
-    text = output.read_text() if output.exists() else ""
-    whole = text[: text.rfind("\n") + 1]
+    content = output.read_bytes() if output.exists() else b""
+    whole = content[: content.rfind(b"\n") + 1]
     if not whole:
-        if text and not ",".join(COLUMNS).startswith(text):
+        if not ",".join(COLUMNS).encode().startswith(content):
             raise ValueError(f"{output} is not a collected corpus; choose another output file")
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(",".join(COLUMNS) + "\n")
         return set()
-    reader = csv.DictReader(io.StringIO(whole))
+    reader = csv.DictReader(io.StringIO(whole.decode(errors="replace"), newline=""))
     if tuple(reader.fieldnames or ()) != COLUMNS:
         raise ValueError(
             f"{output}, line 1: columns must be {','.join(COLUMNS)}, as `collect` writes them; "
@@ -157,21 +165,20 @@ def _prepare(output: Path, measurements: Sequence[Measurement]) -> set[tuple[str
         )
     expected = {(m.row["task"], m.row["model"]): m.row for m in measurements}
     done = set()
-    for line, row in enumerate(reader, start=2):
+    for row in reader:
+        where = f"{output}, line {reader.line_num}"
         if None in row.values() or None in row:
-            raise ValueError(
-                f"{output}, line {line}: expected {len(COLUMNS)} fields; mend or remove it"
-            )
+            raise ValueError(f"{where}: expected {len(COLUMNS)} fields; mend or remove it")
         ours = expected.get((row["task"], row["model"]), row)
         for name in _SETTINGS:
             if row[name] != ours[name]:
                 raise ValueError(
-                    f"{output}, line {line}: measured with {name} {row[name]}, not {ours[name]}; "
+                    f"{where}: measured with {name} {row[name]}, not {ours[name]}; "
                     f"ask for {name} {row[name]} or choose another output file"
                 )
         done.add(tuple(row[name] for name in _KEY))
-    if len(whole) < len(text):
-        output.write_text(whole)
+    if len(whole) < len(content):
+        os.truncate(output, len(whole))
     return done
 
 

@@ -71,7 +71,7 @@ class PEPPPSampler(BaseSampler):
 
     The names of the meta-model's space are sampled together, one whole configuration a trial,
     and every other name by ``independent_sampler``; a study that uses none of the names is
-    theirs alone. No configuration is measured twice while a free one remains, in parallel
+    left to it. No configuration is measured twice while a free one remains, in parallel
     workers too: a worker writes its claim into the trial, reads again, and yields if another
     live trial holds the same configuration.
 
@@ -88,7 +88,7 @@ class PEPPPSampler(BaseSampler):
 
     Args:
         meta: The meta-model, fitted to past tasks; its space is what is sampled.
-        memory: (d,) bytes, the memory of every configuration on the new task.
+        memory: Shape (d,), bytes of every configuration on the new task.
         strategy: ``"ed-mf"``, greedy D-optimal design continued from everything measured or
             live (paper, Algorithm 2); ``"qr-mf"``, the pivots of a QR factorization of the
             error matrix; ``"random-mf"``, uniformly at random.
@@ -172,9 +172,9 @@ class PEPPPSampler(BaseSampler):
             )
         if param_distribution != ours:
             raise ValueError(
-                f"the objective must choose {param_name!r} from {ours}, as the meta-model's "
-                f"space does; got {param_distribution}. Use meta.space.suggest(trial), or give "
-                "this parameter a name that the space does not tune"
+                f"the objective must choose {param_name!r} from {self._space.choices[param_name]}, "
+                f"as the meta-model's space does; got {param_distribution}. Use "
+                "meta.space.suggest(trial), or give this parameter another name"
             )
         index = configuration_of(trial, self._space)
         if index is None:
@@ -267,9 +267,10 @@ class PEPPPSampler(BaseSampler):
                 theirs = trial.distributions.get(name, ours)
                 if theirs != ours:
                     raise ValueError(
-                        f"study {study.study_name!r} must choose {name!r} from {ours}, as the "
-                        f"meta-model's space does; its trial {trial.number} chose from {theirs}. "
-                        "Start a new study, or fit the meta-model on the study's own space"
+                        f"study {study.study_name!r} must choose {name!r} from "
+                        f"{self._space.choices[name]}, as the meta-model's space does; its "
+                        f"trial {trial.number} chose from {theirs}. Start a new study, or fit "
+                        "the meta-model on the study's own space"
                     )
 
 
@@ -278,9 +279,9 @@ class _Usage:
     """How often trials use each configuration.
 
     Attributes:
-        measured: (d,) completed trials.
-        spent: (d,) completed and pruned trials.
-        live: (d,) running and waiting trials.
+        measured: Shape (d,), completed trials.
+        spent: Shape (d,), completed and pruned trials.
+        live: Shape (d,), running and waiting trials.
     """
 
     measured: NDArray[np.intp]
@@ -312,7 +313,7 @@ def _other_trials(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
 
 
 def _feasible(memory: NDArray[np.float64], cap: str | float | None) -> NDArray[np.bool_]:
-    """The configurations that may be measured: (d,)."""
+    """Shape (d,), true where a configuration may be measured."""
     if cap is None:
         return np.ones(memory.shape, dtype=np.bool_)
     feasible = memory <= parse_size(cap)

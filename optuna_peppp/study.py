@@ -33,8 +33,8 @@ def measurements(
         space: The configurations.
 
     Returns:
-        Configurations (m,) and errors (m,), in the order of the trials; a configuration that was
-        measured again is there again.
+        Configurations and errors, both of shape (m,), in the order of the trials; a configuration
+        that was measured again is there again.
 
     Raises:
         ValueError: The first objective is maximized; trials were completed, but none of them in
@@ -75,7 +75,7 @@ def predict(study: Study, meta: MetaModel, memory: ArrayLike) -> Prediction:
     Args:
         study: A study whose first objective is the error, minimized.
         meta: The meta-model, fitted to past tasks.
-        memory: (d,) bytes, the memory of every configuration of ``meta.space`` on the task.
+        memory: Shape (d,), bytes of every configuration of ``meta.space`` on the task.
 
     Raises:
         ValueError: As :func:`measurements` does, and for ``memory`` of the wrong length or with

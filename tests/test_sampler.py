@@ -183,7 +183,7 @@ def test_a_single_choice_is_never_asked_for() -> None:
     def objective(trial: Trial) -> float:
         return float(errors[0, space.index(space.suggest(trial))])
 
-    study.optimize(objective)
+    study.optimize(objective, n_trials=4)
     assert sorted(trial.params["learning_rate"] for trial in study.trials) == [0.01, 0.1]
 
 

@@ -193,7 +193,7 @@ def _npz(path: Path, image_size: int | None) -> ImageData:
             f"{path} must hold {', '.join(names)} (MedMNIST layout); {', '.join(missing)} missing"
         )
     for name, array in zip(names, arrays, strict=True):
-        if name.endswith("labels") and array.size != len(array):
+        if name.endswith("labels") and array.shape[:1] != (array.size,):
             raise ValueError(f"{path}: {name} must hold one label per image; got {array.shape}")
     train_images, train_labels, test_images, test_labels = arrays
     classes, numbers = np.unique(

@@ -36,16 +36,18 @@ class LowPrecisionModule(nn.Module):
 
     def forward(self, *inputs: Any, **named_inputs: Any) -> Any:
         """Calls the module on inputs of any structure; its output is the logits."""
-        names, parameters = zip(*self.module.named_parameters(), strict=True)
-        weights = dict(zip(names, _Weights.apply(self.quantizer, *parameters), strict=True))
-        inputs, named_inputs = self._rounded((inputs, named_inputs), "input", None)
-        outputs = _OutputRounding(self)
-        with ExitStack() as stack:
+        gradients = torch.is_grad_enabled()
+        # Tensors made in inference mode have no version, which tells of a change in place.
+        with torch.inference_mode(False), torch.set_grad_enabled(gradients), ExitStack() as stack:
+            names, parameters = zip(*self.module.named_parameters(), strict=True)
+            weights = dict(zip(names, _Weights.apply(self.quantizer, *parameters), strict=True))
+            inputs, named_inputs = self._rounded((inputs, named_inputs), "input", None)
+            outputs = _OutputRounding(self)
             for submodule in self.module.modules():
                 if submodule is not self.module:
                     stack.callback(submodule.register_forward_hook(outputs).remove)
             output = functional_call(self.module, weights, inputs, named_inputs)
-        return self._rounded(outputs.before_rounding(output), "logits", "logits")
+            return self._rounded(outputs.before_rounding(output), "logits", "logits")
 
     def _rounded(self, values: Any, forward: Role, backward: Role | None) -> Any:
         """The structure with every floating-point tensor rounded, and its gradient."""
@@ -102,7 +104,8 @@ class _Rounding(torch.autograd.Function):
     ) -> Tensor:
         ctx.quantizer, ctx.backward_role = quantizer, backward
         rounded = quantizer(x, forward)
-        return x.view_as(x) if rounded is x else rounded
+        # A copy, for the next module may work in place.
+        return x.clone() if rounded is x else rounded
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
@@ -115,6 +118,8 @@ class _Weights(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, quantizer: Quantizer, *parameters: Tensor) -> tuple[Tensor, ...]:
+        # A weight that the network did not use has no gradient instead of one of zeros.
+        ctx.set_materialize_grads(False)
         return tuple(rounded_together(parameters, quantizer, "weights"))
 
     @staticmethod

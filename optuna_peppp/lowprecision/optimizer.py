@@ -61,8 +61,8 @@ class LowPrecisionOptimizer:
         states = [
             state
             for p in parameters
-            for state in self._optimizer.state[p].values()
-            if isinstance(state, Tensor) and state.shape == p.shape and state.dim() > 0
+            for name, state in self._optimizer.state[p].items()
+            if name != "step" and state is not None
         ]
         self._round_in_place(states, "momentum")
 

@@ -96,10 +96,15 @@ def quantize(
     with torch.no_grad():
         if backend == "qpytorch":
             return _qpytorch(x, fmt, rounding)
-        if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-            nhwc = x.permute(0, 2, 3, 1)
-            return _quantize_flat(nhwc, fmt, rounding, generator, backend).permute(0, 3, 1, 2)
-        return _quantize_flat(x, fmt, rounding, generator, backend)
+        channels_last = (
+            x.dim() == 4
+            and x.is_contiguous(memory_format=torch.channels_last)
+            and not x.is_contiguous()  # both, where channels or pixels are one
+        )
+        dense = x.permute(0, 2, 3, 1) if channels_last else x
+        rounded = _quantize_flat(dense, fmt, rounding, generator, backend)
+        # .data is no view: autograd forbids changing in place a view that a function returned.
+        return (rounded.permute(0, 3, 1, 2) if channels_last else rounded).data
 
 
 def _quantize_flat(
@@ -111,9 +116,10 @@ def _quantize_flat(
 ) -> Tensor:
     """Quantizes a flat tensor, so that one compiled graph serves every shape."""
     # .data drops what a graph would be specialized on: being a view, requiring gradients.
-    flat = x.float().reshape(-1).data
+    flat = x.float().reshape(-1).contiguous().data
     tensors = FormatTensors.of(fmt, x.device)
-    kernels = _compiled() if backend == "compiled" else _EAGER
+    # torch.compile makes a graph of their own for the sizes 0 and 1.
+    kernels = _compiled() if backend == "compiled" and flat.numel() > 1 else _EAGER
     if rounding == "nearest":
         rounded = kernels.nearest(flat, *tensors)
     else:
@@ -172,12 +178,12 @@ _EAGER: Final = _Kernels(_round_nearest, _round_stochastic)
 @functools.cache
 def _compiled() -> _Kernels:
     """The compiled kernels, or the eager ones where this machine cannot compile."""
-    kernels = _Kernels(
-        torch.compile(_round_nearest, dynamic=True, fullgraph=True),
-        torch.compile(_round_stochastic, dynamic=True, fullgraph=True),
-    )
     probe = FormatTensors.of(FloatFormat(4, 3), torch.device("cpu"))
     try:
+        kernels = _Kernels(
+            torch.compile(_round_nearest, dynamic=True, fullgraph=True),
+            torch.compile(_round_stochastic, dynamic=True, fullgraph=True),
+        )
         kernels.nearest(torch.ones(64), *probe)
     except Exception as error:  # what a missing compiler raises differs between platforms
         warnings.warn(

@@ -153,8 +153,8 @@ class _Batches:
         images, labels = self._train
         indices = torch.randperm(len(labels), generator=order).to(labels.device)
         for batch in torch.split(indices, batch_size):
-            # Batch norm cannot train on a single image.
-            if len(batch) > 1 or len(labels) == 1:
+            # Batch norm cannot train on a single image: one left over waits for the next epoch.
+            if len(batch) > 1 or min(batch_size, len(labels)) == 1:
                 yield self._standardized(images[batch]), labels[batch]
 
     def test(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -76,7 +76,7 @@ def study(sampler: PEPPPSampler) -> Study:
 
 
 def test_the_whole_space_once_then_stop(study: Study) -> None:
-    study.optimize(objective)
+    study.optimize(objective, n_trials=2 * D)
     assert sorted(asked(study)) == list(range(D))
 
 
@@ -89,7 +89,7 @@ def test_whole_space_by_ask_and_tell(study: Study) -> None:
 
 def test_single_objective(sampler: PEPPPSampler, strategy: Strategy) -> None:
     study = optuna.create_study(sampler=sampler)
-    study.optimize(single_objective)
+    study.optimize(single_objective, n_trials=2 * D)
     assert asked(study) == first_asked(strategy, D)
 
 
@@ -97,7 +97,7 @@ def test_measurement_cap_is_kept(strategy: Strategy) -> None:
     cap = float(np.median(MEMORY))
     allowed = [index for index in range(D) if MEMORY[index] <= cap]
     study = make_study(PEPPPSampler(META, MEMORY, strategy=strategy, measurement_cap=cap))
-    study.optimize(objective)
+    study.optimize(objective, n_trials=2 * D)
     assert sorted(asked(study)) == allowed
 
 
@@ -157,7 +157,7 @@ def test_numeric_choices_survive_a_storage(strategy: Strategy, tmp_path: Path) -
         index = space.index(space.suggest(trial))
         return float(errors[0, index]), float(memory[index])
 
-    study.optimize(objective)
+    study.optimize(objective, n_trials=2 * D)
     assert sorted(space.index(trial.params) for trial in study.trials) == list(range(12))
 
 
@@ -165,7 +165,7 @@ def test_enqueued_configurations_come_first_and_once(study: Study) -> None:
     enqueued = [CHEAPEST, 42, 98]
     for index in enqueued:
         study.enqueue_trial(SPACE.params(index))
-    study.optimize(objective)
+    study.optimize(objective, n_trials=2 * D)
     assert asked(study)[:3] == enqueued
     assert sorted(asked(study)) == list(range(D))
 
@@ -261,7 +261,7 @@ def test_running_configurations_are_offered_when_no_other_remains(study: Study) 
     abandoned = [ask(study)[1] for _ in range(3)]
     study.optimize(objective, n_trials=D - 3)
     assert len(set(asked(study))) == D
-    study.optimize(objective)
+    study.optimize(objective, n_trials=2 * D)
     assert sorted(asked(study)[D:]) == sorted(abandoned)
 
 
@@ -274,7 +274,7 @@ def test_pruned_configurations_are_spent(sampler: PEPPPSampler) -> None:
             raise optuna.TrialPruned
         return error
 
-    study.optimize(pruned_objective)
+    study.optimize(pruned_objective, n_trials=2 * D)
     assert sorted(asked(study)) == list(range(D))
     assert len(study.get_trials(states=(TrialState.PRUNED,))) == D // 2
 
@@ -288,12 +288,12 @@ def test_all_trials_count_under_a_pruner_that_shows_brackets_only(sampler: PEPPP
         assert not trial.should_prune()
         return single_objective(trial)
 
-    study.optimize(reporting_objective)
+    study.optimize(reporting_objective, n_trials=2 * D)
     assert sorted(asked(study)) == list(range(D))
 
 
 def test_an_exhausted_space_repeats_the_order_of_the_design(study: Study) -> None:
-    study.optimize(objective)
+    study.optimize(objective, n_trials=2 * D)
     for _ in range(D):
         trial, index = ask(study)
         study.tell(trial, (float(ERRORS[0, index]), float(MEMORY[index])))
@@ -301,7 +301,7 @@ def test_an_exhausted_space_repeats_the_order_of_the_design(study: Study) -> Non
 
 
 def test_an_exhausted_study_stops_again(study: Study) -> None:
-    study.optimize(objective)
+    study.optimize(objective, n_trials=2 * D)
     study.optimize(objective, n_trials=10)
     assert len(study.trials) == D + 1
 
@@ -315,7 +315,7 @@ def test_a_queue_is_emptied_before_the_stop(study: Study) -> None:
             study.enqueue_trial(SPACE.params(1))
         return objective(trial)
 
-    study.optimize(enqueueing_objective)
+    study.optimize(enqueueing_objective, n_trials=2 * D)
     assert asked(study)[D:] == [0, 1]
 
 

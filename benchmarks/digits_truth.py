@@ -1,0 +1,225 @@
+"""How close six measurements of `optuna-peppp tune` come to the truth on digits.
+
+The truth is measured once: all 99 configurations, with the settings of `tune`, into
+results/digits_measurements.csv (resumable; committed, so that a second run trains nothing). Then
+every strategy measures six configurations through its Optuna sampler, answered from the truth, and
+predicts the rest. Shown are, as in the paper's Section 4 with memory divided by the largest one:
+
+- HyperDiff of the predicted and the true frontier, reference point (1, 1);
+- convergence of the predicted frontier;
+- regret of the recommendation: its true error less the lowest true error, under three caps at
+  25, 50 and 75% of the range of memory.
+
+"random" measures at random and uses no past tasks: its frontier is that of what it measured, its
+regret that of its best measurement under the cap (or of the smallest configuration).
+
+    python benchmarks/digits_truth.py [--quick] [--jobs 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import optuna
+from environment import describe
+from numpy.typing import NDArray
+
+from optuna_peppp import (
+    ConfigurationSpace,
+    ErrorMatrix,
+    MetaModel,
+    PEPPPSampler,
+    load_corpus,
+    pareto,
+)
+from optuna_peppp.collect import collect, plan
+from optuna_peppp.formats import FORMATS_A, FORMATS_B
+from optuna_peppp.lowprecision import Experiment
+from optuna_peppp.prediction import Prediction
+from optuna_peppp.study import measurements, predict
+
+RESULTS: Final = Path(__file__).parent / "results"
+TRUTH: Final = RESULTS / "digits_measurements.csv"
+MEASUREMENTS: Final = 6
+SEEDS: Final = 20
+CAPS: Final = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Errors and memory of all configurations on digits, and what the past tasks tell."""
+
+    meta: MetaModel
+    errors: NDArray[np.float64]
+    memory: NDArray[np.float64]
+
+    @property
+    def caps(self) -> list[float]:
+        """Memory caps, bytes."""
+        low, high = self.memory.min(), self.memory.max()
+        return [float(low + share * (high - low)) for share in CAPS]
+
+    def points(self, errors: NDArray[np.float64], chosen: NDArray[np.intp]) -> NDArray[np.float64]:
+        """(memory / largest, error) of configurations, shape (m, 2)."""
+        return np.column_stack([self.memory[chosen] / self.memory.max(), errors[chosen]])
+
+    @property
+    def frontier(self) -> NDArray[np.float64]:
+        """The true frontier's points."""
+        everything = np.arange(len(self.errors))
+        points = self.points(self.errors, everything)
+        return points[pareto.frontier(points)]
+
+
+def measure_truth(jobs: int) -> Truth:
+    """Measures what is missing of the truth."""
+    space = ConfigurationSpace(
+        {"format_a": FORMATS_A, "format_b": FORMATS_B, "learning_rate": [0.001]}
+    )
+    collect(plan([Experiment("digits", "plain3")], space, range(len(space))), TRUTH, jobs=jobs)
+    matrix = ErrorMatrix.read_csv(TRUTH, ConfigurationSpace.paper())
+    return Truth(MetaModel.fit(load_corpus("plain3-cifar100")), matrix.errors[0], matrix.memory[0])
+
+
+def study_of(truth: Truth, strategy: str, seed: int) -> optuna.Study:
+    """Six measurements of one strategy, answered from the truth."""
+    sampler = PEPPPSampler(truth.meta, truth.memory, strategy=strategy, seed=seed)  # type: ignore[arg-type]
+    study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
+
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        index = truth.meta.space.index(truth.meta.space.suggest(trial))
+        return truth.errors[index], truth.memory[index]
+
+    study.optimize(objective, n_trials=MEASUREMENTS)
+    return study
+
+
+def score(truth: Truth, strategy: str, seed: int) -> dict[str, str | int | float]:
+    """The measures of one strategy and seed."""
+    study = study_of(truth, "random-mf" if strategy == "random" else strategy, seed)
+    if strategy == "random":
+        measured = np.unique(measurements(study, truth.meta.space)[0])
+        points = truth.points(truth.errors, measured)
+        estimated = points[pareto.frontier(points)]
+        chosen = [_best_measured(truth, measured, cap) for cap in truth.caps]
+    else:
+        prediction = predict(study, truth.meta, truth.memory)
+        estimated = truth.points(prediction.mean, prediction.frontier)
+        chosen = [prediction.recommend(cap).index for cap in truth.caps]
+    regrets = [
+        truth.errors[index] - truth.errors[truth.memory <= cap].min()
+        for index, cap in zip(chosen, truth.caps, strict=True)
+    ]
+    return {
+        "strategy": strategy,
+        "seed": seed,
+        "measurements": MEASUREMENTS,
+        "hyperdiff": pareto.hyperdiff(estimated, truth.frontier, (1, 1)),
+        "convergence": pareto.convergence(estimated, truth.frontier),
+        **{f"regret_{cap:.0%}": regret for cap, regret in zip(CAPS, regrets, strict=True)},
+    }
+
+
+def _best_measured(truth: Truth, measured: NDArray[np.intp], cap: float) -> int:
+    allowed = measured[truth.memory[measured] <= cap]
+    if len(allowed) == 0:
+        return int(truth.memory.argmin())
+    return int(allowed[truth.errors[allowed].argmin()])
+
+
+def draw(truth: Truth, prediction: Prediction, path: Path) -> None:
+    """The true frontier, and what six measurements made of it (as the paper's Figure 7)."""
+    import matplotlib.pyplot as plt
+
+    megabytes = truth.memory / 1e6
+    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    axes.scatter(megabytes, truth.errors, s=14, color="0.75", label="all 99, measured afterwards")
+    true = truth.frontier
+    axes.step(
+        np.append(true[:, 0] * megabytes.max(), megabytes.max()),
+        np.append(true[:, 1], true[-1, 1]),
+        where="post",
+        color="0.45",
+        linewidth=1,
+        label="true frontier",
+    )
+    measured = np.flatnonzero(prediction.measured)
+    axes.scatter(
+        megabytes[measured],
+        truth.errors[measured],
+        s=70,
+        marker="s",
+        facecolors="none",
+        edgecolors="tab:orange",
+        linewidths=1.8,
+        label="the six measured",
+    )
+    guessed = prediction.frontier[~prediction.measured[prediction.frontier]]
+    axes.errorbar(
+        megabytes[guessed],
+        prediction.mean[guessed],
+        yerr=prediction.std[guessed],
+        fmt="x",
+        color="tab:red",
+        elinewidth=0.8,
+        capsize=2,
+        label="predicted frontier ± standard error",
+    )
+    recommended = prediction.recommend(truth.caps[1])
+    axes.axvline(truth.caps[1] / 1e6, color="tab:blue", linestyle=":", linewidth=1)
+    axes.scatter(
+        megabytes[recommended.index],
+        truth.errors[recommended.index],
+        s=130,
+        marker="*",
+        color="tab:blue",
+        zorder=3,
+        label=f"recommended under {truth.caps[1] / 1e6:.2f} MB, its true error",
+    )
+    axes.set(xlabel="memory of the training (MB)", ylabel="test error on digits", ylim=(0, None))
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Measures, scores, writes, prints."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="3 seeds instead of 20")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that measure the truth")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+
+    truth = measure_truth(arguments.jobs)
+    seeds = range(3 if arguments.quick else SEEDS)
+    rows = [score(truth, strategy, 0) for strategy in ("ed-mf", "qr-mf")]
+    rows += [score(truth, strategy, seed) for strategy in ("random-mf", "random") for seed in seeds]
+    with (arguments.output / "digits_truth.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    (arguments.output / "digits_truth.json").write_text(json.dumps(describe(), indent=2) + "\n")
+    draw(
+        truth,
+        predict(study_of(truth, "ed-mf", 0), truth.meta, truth.memory),
+        arguments.output / "digits_truth.png",
+    )
+
+    measures = [name for name in rows[0] if name not in ("strategy", "seed", "measurements")]
+    print(f"{'strategy':<12}{'seeds':>6}" + "".join(f"{name:>22}" for name in measures))
+    for strategy in dict.fromkeys(row["strategy"] for row in rows):
+        values = np.array([[r[m] for m in measures] for r in rows if r["strategy"] == strategy])
+        cells = [f"{m:.4f} ± {s:.4f}" for m, s in zip(values.mean(0), values.std(0), strict=True)]
+        print(f"{strategy:<12}{len(values):>6}" + "".join(f"{cell:>22}" for cell in cells))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Fixtures of the tests of low-precision training."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def qtorch() -> ModuleType:
+    """QPyTorch, the reference; the first import on a machine compiles C++ for most of a minute."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        # ninja lies beside the interpreter, also where its environment is not activated.
+        scripts = str(Path(sys.executable).parent)
+        patch.setenv("PATH", os.pathsep.join([scripts, os.environ["PATH"]]))
+        warnings.simplefilter("ignore")
+        try:
+            importlib.import_module("qtorch.quant")
+            importlib.import_module("qtorch.optim")
+        except Exception as error:  # a failed build raises what the compiler's wrapper raises
+            pytest.skip(f"QPyTorch cannot be compiled here: {error}")
+        return importlib.import_module("qtorch")
