@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from optuna_peppp.formats import FORMATS_A, FORMATS_B, Precision
-from optuna_peppp.sizes import format_size
-from optuna_peppp.space import ConfigurationSpace, Value
+from optuna_peppp.space import ConfigurationSpace
 
 if TYPE_CHECKING:
     from optuna_peppp.prediction import Prediction
@@ -43,6 +39,13 @@ class _Strategy(StrEnum):
     ed_mf = "ed-mf"
     qr_mf = "qr-mf"
     random_mf = "random-mf"
+
+
+def _in_a_folder(path: Path | None) -> Path | None:
+    """Refuses a file that could not be written, before anything is trained."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {path.parent}")
+    return path
 
 
 _DATA_HELP = (
@@ -78,7 +81,13 @@ _MemoryCap = Annotated[
     typer.Option(help="Recommend a configuration that fits into this, such as 2.5MB or 1.5GiB."),
 ]
 _Json = Annotated[
-    Path | None, typer.Option("--json", help="Write frontier and recommendation here too.")
+    Path | None,
+    typer.Option(
+        "--json",
+        dir_okay=False,
+        callback=_in_a_folder,
+        help="Write all configurations, frontier and recommendation here too.",
+    ),
 ]
 _Learning = Annotated[
     list[float],
@@ -149,6 +158,8 @@ def tune(
         tuning = Tuning.start(
             experiment, corpus=corpus, rank=rank, storage=storage, study_name=study_name
         )
+        # A cap that no configuration meets is refused before anything is trained.
+        tuning.predict().recommend(memory_cap)
         try:
             tuning.run(
                 experiment,
@@ -294,51 +305,13 @@ def _indices(space: ConfigurationSpace, configurations: list[str] | None) -> lis
 
 
 def _report(prediction: Prediction, memory_cap: str | None, json_file: Path | None) -> None:
-    """Prints what was measured, the frontier and the recommendation, and writes them as JSON."""
+    """Prints the prediction and the recommendation, and writes them as JSON."""
+    from optuna_peppp.report import as_json, as_text
+
     recommendation = prediction.recommend(memory_cap)
-    by_memory = np.argsort(prediction.memory, kind="stable")
-    measured = by_memory[prediction.measured[by_memory]]
-    typer.echo(f"Measured, {len(measured)} of {len(prediction.space)} configurations:")
-    _table(prediction, measured)
-    typer.echo("Frontier, measured and predicted:")
-    _table(prediction, prediction.frontier, chosen=recommendation.index)
-    within = f" within {memory_cap}" if memory_cap else ""
-    origin = "measured" if recommendation.measured else "predicted"
-    typer.echo(
-        f"Recommended{within}: {_spell(recommendation.params)}, memory "
-        f"{format_size(recommendation.memory)}, error {recommendation.error:.4f} ({origin})"
-    )
+    typer.echo(as_text(prediction, recommendation, memory_cap))
     if json_file is not None:
-        content = {
-            "configurations": [
-                {
-                    **prediction.space.params(index),
-                    "memory": float(prediction.memory[index]),
-                    "error": float(prediction.mean[index]),
-                    "std": float(prediction.std[index]),
-                    "measured": bool(prediction.measured[index]),
-                }
-                for index in range(len(prediction.space))
-            ],
-            "frontier": prediction.frontier.tolist(),
-            "recommendation": recommendation.index,
-        }
-        json_file.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def _table(prediction: Prediction, indices: NDArray[np.intp], chosen: int | None = None) -> None:
-    typer.echo("  " + "".join(f"{n:>14}" for n in (*prediction.space.names, "memory", "error")))
-    for index in indices.tolist():
-        cells = [str(value) for value in prediction.space.params(index).values()]
-        cells += [format_size(prediction.memory[index]), f"{prediction.mean[index]:.4f}"]
-        doubt = "" if prediction.measured[index] else f" ± {prediction.std[index]:.4f} predicted"
-        mark = "> " if index == chosen else "  "
-        typer.echo(mark + "".join(f"{cell:>14}" for cell in cells) + doubt)
-    typer.echo()
-
-
-def _spell(params: Mapping[str, Value]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in params.items())
+        json_file.write_text(as_json(prediction, recommendation))
 
 
 @contextmanager

@@ -11,18 +11,17 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from optuna_peppp.design import greedy_order, qr_order, random_order
 from optuna_peppp.prediction import validate_memory
 from optuna_peppp.sizes import format_size, parse_size
+from optuna_peppp.trials import CLAIM, Usage, check_minimized, configuration_of, other_trials
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -30,40 +29,9 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from optuna_peppp.meta import MetaModel
-    from optuna_peppp.space import ConfigurationSpace
 
 Strategy = Literal["ed-mf", "qr-mf", "random-mf"]
 """How configurations are chosen: D-optimal design (the paper's), pivoted QR, at random."""
-
-_CLAIM: Final = "peppp:configuration"
-"""Trial attribute: the parameters this trial will take, written before it takes them."""
-
-
-def configuration_of(trial: FrozenTrial, space: ConfigurationSpace) -> int | None:
-    """The configuration that a trial holds: by its claim, its enqueued or its final parameters.
-
-    Returns:
-        The index, or None where the trial holds no configuration of ``space`` (yet).
-    """
-    attributes = trial.system_attrs
-    values = {**attributes.get(_CLAIM, {}), **attributes.get("fixed_params", {}), **trial.params}
-    try:
-        return space.index(values)
-    except ValueError:
-        return None
-
-
-def check_minimized(study: Study) -> None:
-    """Refuses a study whose first objective cannot be the error.
-
-    Raises:
-        ValueError: The first objective is maximized.
-    """
-    if study.directions[0] != StudyDirection.MINIMIZE:
-        raise ValueError(
-            f"study {study.study_name!r} must minimize its first objective, the error; it "
-            "maximizes it. Report 1 - accuracy in a study that minimizes"
-        )
 
 
 class PEPPPSampler(BaseSampler):
@@ -197,8 +165,8 @@ class PEPPPSampler(BaseSampler):
         index = configuration_of(trial, self._space)
         if index is None:
             return
-        trials = _other_trials(study, trial)
-        spent = _Usage.of(trials, self._space).spent > 0
+        trials = other_trials(study, trial)
+        spent = Usage.of(trials, self._space).spent > 0
         spent[index] |= state in (TrialState.COMPLETE, TrialState.PRUNED)
         queued = any(other.state == TrialState.WAITING for other in trials)
         if spent[self._feasible].all() and not queued:
@@ -215,15 +183,15 @@ class PEPPPSampler(BaseSampler):
             {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         )
         check_minimized(study)
-        trials = _other_trials(study, trial)
+        trials = other_trials(study, trial)
         self._check_same_space(study, trials)
-        usage = _Usage.of(trials, self._space)
+        usage = Usage.of(trials, self._space)
         while True:
             index = self._choose(candidates, usage)
-            study._storage.set_trial_system_attr(trial._trial_id, _CLAIM, self._space.params(index))
+            study._storage.set_trial_system_attr(trial._trial_id, CLAIM, self._space.params(index))
             # Of two workers with one choice, the later to write sees the other's claim here. It
             # cannot tell whether the other has already looked, so whoever sees a conflict yields.
-            before, usage = usage, _Usage.of(_other_trials(study, trial), self._space)
+            before, usage = usage, Usage.of(other_trials(study, trial), self._space)
             if usage.crowding(index) <= before.crowding(index):
                 return index
 
@@ -247,7 +215,7 @@ class PEPPPSampler(BaseSampler):
             return feasible
         return agreeing[[np.argmin(self._memory[agreeing])]]
 
-    def _choose(self, candidates: NDArray[np.intp], usage: _Usage) -> int:
+    def _choose(self, candidates: NDArray[np.intp], usage: Usage) -> int:
         """The next configuration by the design, among the candidates least spent, least live."""
         for count in (usage.spent, usage.live):
             candidates = candidates[count[candidates] == count[candidates].min()]
@@ -272,44 +240,6 @@ class PEPPPSampler(BaseSampler):
                         f"trial {trial.number} chose from {theirs}. Start a new study, or fit "
                         "the meta-model on the study's own space"
                     )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Usage:
-    """How often trials use each configuration.
-
-    Attributes:
-        measured: Shape (d,), completed trials.
-        spent: Shape (d,), completed and pruned trials.
-        live: Shape (d,), running and waiting trials.
-    """
-
-    measured: NDArray[np.intp]
-    spent: NDArray[np.intp]
-    live: NDArray[np.intp]
-
-    @classmethod
-    def of(cls, trials: Iterable[FrozenTrial], space: ConfigurationSpace) -> _Usage:
-        """Counts ``trials``."""
-        measured, spent, live = np.zeros((3, len(space)), dtype=np.intp)
-        for trial in trials:
-            index = configuration_of(trial, space)
-            if index is None or trial.state == TrialState.FAIL:
-                continue
-            measured[index] += trial.state == TrialState.COMPLETE
-            spent[index] += trial.state.is_finished()
-            live[index] += not trial.state.is_finished()
-        return cls(measured, spent, live)
-
-    def crowding(self, index: int) -> tuple[int, int]:
-        """How much a configuration is taken: by finished trials first, then by live ones."""
-        return int(self.spent[index]), int(self.live[index])
-
-
-def _other_trials(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    """All other trials, read from the storage now (``study.trials`` may be cached or filtered)."""
-    trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
-    return [other for other in trials if other.number != trial.number]
 
 
 def _feasible(memory: NDArray[np.float64], cap: str | float | None) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from optuna.trial import TrialState
 
 from optuna_peppp.prediction import Prediction
-from optuna_peppp.sampler import check_minimized
+from optuna_peppp.trials import check_minimized
 
 if TYPE_CHECKING:
     from optuna.study import Study

@@ -17,12 +17,13 @@ ROOT = Path(optuna_peppp.__file__).parent
 LAYERS = (
     {"formats", "sizes", "pareto", "design"},
     {"space"},
-    {"matrix", "lowprecision"},
-    {"meta"},
+    {"table", "lowprecision"},
+    {"matrix"},
+    {"meta", "trials"},
     {"prediction"},
     {"sampler"},
     {"study"},
-    {"tuning", "collect"},
+    {"tuning", "collect", "report"},
     {"cli"},
     {"__main__"},
 )
@@ -34,7 +35,7 @@ LOW_PRECISION = (
     {"training"},
     {"experiment"},
 )
-MAY_IMPORT_OPTUNA = {"sampler", "study", "tuning", "cli"}
+MAY_IMPORT_OPTUNA = {"trials", "sampler", "study", "tuning", "cli"}
 
 
 def _imports(path: Path, *, at_run_time: bool) -> Iterator[str]:

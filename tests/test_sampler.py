@@ -14,8 +14,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from optuna_peppp.design import greedy_order, qr_order, random_order
 from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.meta import MetaModel
-from optuna_peppp.sampler import PEPPPSampler, Strategy, configuration_of
+from optuna_peppp.sampler import PEPPPSampler, Strategy
 from optuna_peppp.space import ConfigurationSpace
+from optuna_peppp.trials import configuration_of
 
 SPACE = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1", "1-4-3"], "learning_rate": [0.1, 0.01]})
 D = len(SPACE)

@@ -18,7 +18,7 @@ from optuna_peppp.lowprecision.memory import Accounting, memory_vector
 from optuna_peppp.lowprecision.models import build_model
 from optuna_peppp.lowprecision.quantize import Rounding
 from optuna_peppp.lowprecision.scheme import RoundingScheme
-from optuna_peppp.lowprecision.training import TrainingResult, train
+from optuna_peppp.lowprecision.training import TrainingResult, resolve_device, train
 
 if TYPE_CHECKING:
     from optuna_peppp.space import ConfigurationSpace
@@ -50,6 +50,9 @@ class Experiment:
         seed: Seed of the weights and of the training.
         test_fraction: Share of images to test on, where the data set has no test part.
         device: Where to train.
+
+    Raises:
+        ValueError: This machine does not have the device.
     """
 
     data: str
@@ -64,6 +67,9 @@ class Experiment:
     seed: int = 0
     test_fraction: float = 0.2
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        resolve_device(self.device)
 
     def load(self) -> ImageData:
         """The data set; loaded once per process.

@@ -54,7 +54,8 @@ class LowPrecisionOptimizer:
         """Updates the parameters that have a gradient."""
         parameters = [p for p in self._parameters() if p.grad is not None]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        torch._foreach_div_(gradients, self._quantizer.scheme.loss_scale)
+        for gradient in gradients:
+            gradient.div_(self._quantizer.scheme.loss_scale)
         self._round_in_place(gradients, "weight_gradients")
         self._optimizer.step()
         self._round_in_place(parameters, "accumulators")

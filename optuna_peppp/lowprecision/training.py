@@ -83,10 +83,11 @@ def train(
         on_epoch: Called after every epoch with the number of epochs done.
 
     Raises:
-        ValueError: A number that is out of range, or an unknown optimizer.
+        ValueError: A number that is out of range, an unknown optimizer, or a device that this
+            machine does not have.
     """
     _check(learning_rate, epochs, batch_size, averaged_epochs, optimizer)
-    device = torch.device(device)
+    device = resolve_device(device)
     if precision is None:
         scheme = replace(scheme, loss_scale=1.0)
     generator = torch.Generator(device).manual_seed(seed)
@@ -119,6 +120,22 @@ def train(
             if diverged:
                 return TrainingResult(errors[-1], (errors[-1],), True, epoch)
     return TrainingResult(sum(errors) / len(errors), tuple(errors), False, epochs)
+
+
+def resolve_device(device: torch.device | str) -> torch.device:
+    """The device of a name such as ``"cpu"`` or ``"cuda:1"``.
+
+    Raises:
+        ValueError: This machine has no such device.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # what torch raises depends on its build
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device must be one of this machine, such as 'cpu' or 'cuda'; got {str(device)!r} "
+            f"({reason})"
+        ) from error
 
 
 def _check(
