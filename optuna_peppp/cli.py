@@ -272,14 +272,15 @@ def memory(
         shape = (channels, image_size, image_size)
         model = build_model(network, classes, shape)
         space = ConfigurationSpace.paper()
-        typer.echo("format_a,format_b,weights,activations,optimizer,total")
+        lines = ["format_a,format_b,weights,activations,optimizer,total"]
         for index in range(len(space)):
             precision = space.precision(index)
             usage = training_memory(model, shape, batch_size, precision, accounting.value)
-            typer.echo(
+            lines.append(
                 f"{precision.format_a},{precision.format_b},{usage.weights},{usage.activations},"
                 f"{usage.optimizer},{usage.total}"
             )
+        typer.echo("\n".join(lines))
 
 
 def _indices(space: ConfigurationSpace, configurations: list[str] | None) -> list[int]:
