@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -23,6 +23,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+_INTERRUPTED: Final = 130
+"""Exit code of a command that Ctrl-C ended."""
 
 
 class _Rounding(StrEnum):
@@ -169,12 +173,10 @@ def tune(
                 seed=seed,
             )
         except KeyboardInterrupt:
-            again = (
-                "run the same command again to go on"
-                if storage
-                else "nothing is kept: use --storage"
-            )
-            _stop(f"Interrupted; {again}.")
+            again = "run the same command to go on" if storage else "use --storage to go on later"
+            typer.echo(f"Interrupted, {again}. What the measurements tell so far:", err=True)
+            _report(tuning.predict(), memory_cap, json_file)
+            raise typer.Exit(_INTERRUPTED) from None
         _report(tuning.predict(), memory_cap, json_file)
 
 
@@ -248,7 +250,8 @@ def collect(
         try:
             made = run(measurements, output, jobs=jobs)
         except KeyboardInterrupt:
-            _stop(f"Interrupted; what was measured is in {output}: run the same command to go on.")
+            typer.echo(f"Interrupted; run the same command to go on from {output}.", err=True)
+            raise typer.Exit(_INTERRUPTED) from None
         typer.echo(f"{output}: {len(measurements)} measurements, {made} of them made now.")
 
 
@@ -321,9 +324,5 @@ def _clear_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        _stop(f"Error: {error}", code=2)
-
-
-def _stop(message: str, code: int = 130) -> None:
-    typer.echo(message, err=True)
-    raise typer.Exit(code)
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from error

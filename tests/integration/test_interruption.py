@@ -1,0 +1,85 @@
+"""`tune` loses at most the running measurement, however it ends, and goes on from there."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from optuna_peppp.space import ConfigurationSpace
+
+SPACE = ConfigurationSpace.paper()
+TRIALS = 4
+
+
+def write_data(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (240, 16, 16, 3)).astype(np.uint8)
+    labels = rng.integers(0, 2, 240)
+    np.savez(
+        path,
+        train_images=images[:200],
+        train_labels=labels[:200],
+        test_images=images[200:],
+        test_labels=labels[200:],
+    )
+
+
+def write_corpus(path: Path) -> None:
+    rng = np.random.default_rng(1)
+    lines = ["task,format_a,format_b,error,memory"]
+    for task in range(4):
+        for index in range(len(SPACE)):
+            params = SPACE.params(index)
+            error = rng.uniform()
+            lines.append(f"{task},{params['format_a']},{params['format_b']},{error},{index + 1}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def completed(storage: str) -> int:
+    try:
+        study = optuna.load_study(study_name="tune", storage=storage)
+    except KeyError:
+        return 0
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_tune_goes_on(tmp_path: Path, sent: signal.Signals) -> None:
+    write_data(tmp_path / "noise.npz")
+    write_corpus(tmp_path / "corpus.csv")
+    storage = f"sqlite:///{tmp_path}/tune.db"
+    command = [sys.executable, "-m", "optuna_peppp", "tune", "--trials", str(TRIALS)]
+    command += ["--data", f"npz:{tmp_path}/noise.npz", "--corpus", f"{tmp_path}/corpus.csv"]
+    command += ["--storage", storage, "--epochs", "40"]
+
+    optuna.create_study(storage=storage, study_name="other")  # so that polling finds its tables
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while completed(storage) == 0:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(sent)
+    stdout, stderr = process.communicate(timeout=60)
+    if sent == signal.SIGINT:
+        assert process.returncode == 130
+        assert "Recommended" in stdout
+        assert "run the same command to go on" in stderr
+        assert "Traceback" not in stderr
+    before = completed(storage)
+    assert 1 <= before < TRIALS
+
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"Measured, {TRIALS} of 99 configurations" in again.stdout
+    study = optuna.load_study(study_name="tune", storage=storage)
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    assert len({SPACE.index(trial.params) for trial in trials}) == TRIALS
