@@ -147,7 +147,8 @@ def tune(
         from optuna_peppp.lowprecision import Experiment
         from optuna_peppp.tuning import Tuning
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        # A trial that fails ends the command, which says why.
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         experiment = Experiment(
             data=data,
             network=network,

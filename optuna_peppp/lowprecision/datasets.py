@@ -181,7 +181,7 @@ def _cifar(kind: str, superclass: str, root: Path, image_size: int | None) -> Im
 def _npz(path: Path, image_size: int | None) -> ImageData:
     names = ("train_images", "train_labels", "test_images", "test_labels")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [name for name in names if name not in archive]
             arrays = [archive[name] for name in names if not missing]
     except FileNotFoundError:
@@ -238,7 +238,7 @@ def _image_folder(path: Path, image_size: int | None) -> tuple[Tensor, Tensor, l
         raise ValueError(f"{path} must hold a folder of images per class: {error}") from error
     images: list[Tensor] = []
     for image, _ in folder:
-        pixels = _images(np.asarray(image)[None], image_size)
+        pixels = _images(np.array(image)[None], image_size)
         if images and pixels.shape != images[0].shape:
             raise ValueError(f"{path} holds images of several sizes: name an image size")
         images.append(pixels)

@@ -41,7 +41,7 @@ def test_digits() -> None:
     assert (data.name, data.num_classes, data.input_shape) == ("digits", 10, (1, 8, 8))
     assert (len(data.train_labels), len(data.test_labels)) == (1437, 360)
     # Ink goes from 0 to 16 in the source.
-    levels = set(data.train_images.unique().tolist())
+    levels = set(data.train_images.flatten().tolist())
     assert levels == {round(ink * 255 / 16) for ink in range(17)}
 
 
@@ -62,7 +62,7 @@ def test_resizing_averages(tmp_path: Path) -> None:
     assert images.shape == (6, 1, 1, 1)
     assert images[:2].flatten().tolist() == [100, 37]
     enlarged = load_dataset(name, image_size=5).train_images
-    assert enlarged[1].unique().tolist() == [37]
+    assert set(enlarged[1].flatten().tolist()) == {37}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -133,7 +133,7 @@ def test_a_single_array_is_no_npz(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"absent.npz"):
         load_dataset(f"npz:{tmp_path / 'absent.npz'}")
-    with pytest.raises(FileNotFoundError, match="there is no folder .*absent"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent"):
         load_dataset(f"folder:{tmp_path / 'absent'}")
 
 
@@ -180,7 +180,7 @@ def test_a_folder_with_a_test_part(tmp_path: Path) -> None:
 def test_a_folder_with_another_test_part(tmp_path: Path) -> None:
     write_images(tmp_path / "train", {"ape": [1, 2], "bat": [3]})
     write_images(tmp_path / "test", {"ape": [4], "cat": [5]})
-    with pytest.raises(ValueError, match="train and test must hold the same classes; got .*'cat'"):
+    with pytest.raises(ValueError, match=r"the same classes; got .*'cat'"):
         load_dataset(f"folder:{tmp_path}")
 
 
@@ -310,11 +310,17 @@ LABELS = torch.tensor([0, 1])
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ((images().float(), LABELS, images(), LABELS), "train_images must be uint8 .* float32"),
+        (
+            (images().float(), LABELS, images(), LABELS),
+            r"train_images must be uint8[^;]*; got torch\.float32",
+        ),
         ((images(), LABELS, images()[0], LABELS), r"test_images must be uint8 .* \(1, 4, 4\)"),
         ((images(0), LABELS[:0], images(), LABELS), "train_images must be uint8 .* n > 0"),
         ((images(), LABELS[:1], images(), LABELS), r"train_labels must be int64 of shape \(2,\)"),
-        ((images(), LABELS, images(), LABELS.float()), "test_labels must be int64 .* float32"),
+        (
+            (images(), LABELS, images(), LABELS.float()),
+            r"test_labels must be int64[^;]*; got torch\.float32",
+        ),
         ((images(), LABELS + 1, images(), LABELS), "must lie between 0 and 1; got 1 to 2"),
         ((images(), LABELS, images(), LABELS - 1), "must lie between 0 and 1; got -1 to 0"),
         ((images(), LABELS, images(channels=3), LABELS), "train and test images must have one"),
