@@ -182,8 +182,11 @@ def draw(truth: Truth, prediction: Prediction, path: Path) -> None:
         zorder=3,
         label=f"recommended under {truth.caps[1] / 1e6:.2f} MB, its true error",
     )
-    axes.set(xlabel="memory of the training (MB)", ylabel="test error on digits", ylim=(0, None))
-    axes.legend(frameon=False, fontsize=8)
+    ticks = (0.02, 0.05, 0.1, 0.2, 0.5, 1)
+    axes.set(xlabel="memory of the training (MB)", ylabel="test error on digits", yscale="log")
+    axes.set_yticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.legend(frameon=False, fontsize=8, loc="center right", bbox_to_anchor=(1, 0.56))
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

@@ -7,7 +7,7 @@ import sys
 import warnings
 from fractions import Fraction
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -379,7 +379,7 @@ def random_bits(count: int, generator: torch.Generator) -> NDArray[np.uint32]:
     return drawn.numpy().view(np.uint32)
 
 
-def single_bits(words: NDArray[np.uint32]) -> NDArray[np.uint8]:
+def single_bits(words: NDArray[Any]) -> NDArray[np.uint8]:
     return np.unpackbits(words.view(np.uint8).reshape(-1, 4), axis=1)
 
 
@@ -412,6 +412,16 @@ def test_random_bits_are_independent(seed: int) -> None:
     assert float(np.abs(correlation).max()) < 5 * error
 
 
+def test_overlapping_streams_are_independent() -> None:
+    """Two first keys that are near number the same positions; the second keys set them apart."""
+    first, second = (
+        MODULE._random_bits(torch.empty(2**18), torch.tensor(keys, dtype=torch.int32)).numpy()
+        for keys in ([0, 1478610112], [5, -1405762875])
+    )
+    apart = single_bits(first[5:] ^ second[:-5]).mean(axis=0)
+    assert float(np.abs(apart - 0.5).max()) < 0.01
+
+
 def test_one_graph_serves_every_format_and_size() -> None:
     if not compiles():
         pytest.skip("torch.compile does not work here: it needs a C++ compiler")
@@ -435,6 +445,7 @@ def test_one_graph_serves_every_format_and_size() -> None:
         torch.empty(0, 3),
         torch.nn.Parameter(torch.randn(64)),
     ]
+    dynamo.reset()  # forget the graphs that other tests may have added
     for rounding in ROUNDINGS:
         quantize(torch.ones(64), FloatFormat(4, 3), rounding, backend="compiled")
     with dynamo.config.patch(error_on_recompile=True):
