@@ -273,8 +273,8 @@ def test_it_counts_a_training_whatever_the_mode() -> None:
     model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 3)).eval()
     with torch.no_grad():
         usage = training_memory(model, (4,), 7, EIGHT)
-    # The input, what ReLU lets through, and what dropout lets through (its mask is no float).
-    assert usage.activations == 7 * (4 + 5 + 5)
+    # The input, what ReLU lets through, the factors of dropout and what that lets through.
+    assert usage.activations == 7 * (4 + 5 + 5 + 5)
     assert not any(module.training for module in model.modules())
 
 
