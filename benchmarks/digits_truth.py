@@ -138,7 +138,7 @@ def draw(truth: Truth, prediction: Prediction, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     megabytes = truth.memory / 1e6
-    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
     axes.scatter(megabytes, truth.errors, s=14, color="0.75", label="all 99, measured afterwards")
     true = truth.frontier
     axes.step(
@@ -186,7 +186,7 @@ def draw(truth: Truth, prediction: Prediction, path: Path) -> None:
     axes.set(xlabel="memory of the training (MB)", ylabel="test error on digits", yscale="log")
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.legend(frameon=False, fontsize=8, loc="center right", bbox_to_anchor=(1, 0.56))
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

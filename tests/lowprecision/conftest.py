@@ -24,5 +24,5 @@ def qtorch() -> ModuleType:
             importlib.import_module("qtorch.quant")
             importlib.import_module("qtorch.optim")
         except Exception as error:  # a failed build raises what the compiler's wrapper raises
-            pytest.skip(f"QPyTorch cannot be compiled here: {error}")
+            pytest.skip(f"QPyTorch cannot be imported here: {error}")
         return importlib.import_module("qtorch")
