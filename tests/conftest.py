@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,3 +17,11 @@ def shared() -> Path:
     if not _SHARED.is_dir():
         pytest.skip("needs the data folder ../shared/data beside the repository")
     return _SHARED
+
+
+@pytest.fixture
+def _hears_ctrl_c() -> Iterator[None]:
+    """Lets child processes hear Ctrl-C, which a shell makes its background jobs ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -378,6 +378,7 @@ def check_and_complete(collector: Collector) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_hears_ctrl_c")
 def test_ctrl_c_loses_only_what_is_running(collector: Collector) -> None:
     collector.wait_for(3)
     # The terminal sends it to every process of the group.

@@ -63,6 +63,7 @@ def end(process: subprocess.Popen[str], sent: signal.Signals) -> tuple[str, str]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_hears_ctrl_c")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_tune_goes_on(tmp_path: Path, sent: signal.Signals) -> None:
     write_data(tmp_path / "noise.npz")
