@@ -9,14 +9,13 @@ import pytest
 from numpy.typing import ArrayLike
 from optuna.samplers import RandomSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from optuna_peppp.design import greedy_order, qr_order, random_order
 from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.meta import MetaModel
 from optuna_peppp.sampler import PEPPPSampler, Strategy
 from optuna_peppp.space import ConfigurationSpace
-from optuna_peppp.trials import configuration_of
 
 SPACE = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1", "1-4-3"], "learning_rate": [0.1, 0.01]})
 D = len(SPACE)
@@ -186,33 +185,3 @@ def test_a_single_choice_is_never_asked_for() -> None:
 
     study.optimize(objective, n_trials=4)
     assert sorted(trial.params["learning_rate"] for trial in study.trials) == [0.01, 0.1]
-
-
-@pytest.mark.parametrize(
-    ("params", "attributes", "expected"),
-    [
-        ({}, {}, None),
-        (SPACE.params(3), {}, 3),
-        ({"format_a": "1-4-1"}, {}, None),
-        ({}, {"fixed_params": SPACE.params(4)}, 4),
-        ({}, {"fixed_params": {**SPACE.params(4), "batch": 3}}, 4),
-        ({}, {"fixed_params": {"learning_rate": 0.5, "format_a": "1-4-1"}}, None),
-        ({}, {"peppp:configuration": SPACE.params(2)}, 2),
-        # A trial of a smaller space holds nothing of this one.
-        ({}, {"peppp:configuration": {"format_a": "1-4-1"}}, None),
-        # What was suggested wins over what was enqueued, and that over what was claimed.
-        ({"learning_rate": 0.01}, {"peppp:configuration": SPACE.params(2)}, 3),
-        ({}, {"peppp:configuration": SPACE.params(0), "fixed_params": SPACE.params(5)}, 5),
-    ],
-)
-def test_configuration_of(
-    params: dict[str, Any], attributes: dict[str, Any], expected: int | None
-) -> None:
-    distributions = {name: SPACE.distributions()[name] for name in params}
-    trial = create_trial(
-        state=TrialState.RUNNING,
-        params=params,
-        distributions=distributions,
-        system_attrs=attributes,
-    )
-    assert configuration_of(trial, SPACE) == expected

@@ -39,8 +39,10 @@ class LowPrecisionModule(nn.Module):
         gradients = torch.is_grad_enabled()
         # Tensors made in inference mode have no version, which tells of a change in place.
         with torch.inference_mode(False), torch.set_grad_enabled(gradients), ExitStack() as stack:
-            names, parameters = zip(*self.module.named_parameters(), strict=True)
-            weights = dict(zip(names, _Weights.apply(self.quantizer, *parameters), strict=True))
+            weights: dict[str, Tensor] = dict(self.module.named_parameters())
+            if weights:
+                rounded = _Weights.apply(self.quantizer, *weights.values())
+                weights = dict(zip(weights, rounded, strict=True))
             inputs, named_inputs = self._rounded((inputs, named_inputs), "input", None)
             outputs = _OutputRounding(self)
             for submodule in self.module.modules():

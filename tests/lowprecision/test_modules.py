@@ -480,3 +480,11 @@ def test_named_networks_run_forward_and_backward(name: str) -> None:
     for gradient in gradients(network):
         assert gradient is not None
         assert bool(gradient.any())
+
+
+def test_a_module_without_parameters() -> None:
+    quantizer = Quantizer(Precision.parse("1-3-1", "1-6-7"))
+    x = torch.tensor([[0.3, -1.0]])
+    torch.testing.assert_close(
+        LowPrecisionModule(nn.ReLU(), quantizer)(x), x.clamp(min=0), rtol=0.01, atol=0
+    )
