@@ -56,13 +56,11 @@ class Measurement:
     Attributes:
         experiment: The network, the data set and the settings.
         params: The configuration.
-        memory: Its memory, bytes.
         row: The columns known before it is measured.
     """
 
     experiment: Experiment
     params: dict[str, Value]
-    memory: int
     row: dict[str, str]
 
     @property
@@ -98,7 +96,7 @@ def plan(
                 "batch_size": str(experiment.batch_size),
                 "image_size": str(data.input_shape[1]),
             }
-            measurements.append(Measurement(experiment, params, int(memory[index]), row))
+            measurements.append(Measurement(experiment, params, row))
     return measurements
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from optuna_peppp.formats import Precision
 from optuna_peppp.lowprecision.datasets import ImageData, load_dataset
-from optuna_peppp.lowprecision.memory import Accounting, memory_vector
+from optuna_peppp.lowprecision.memory import memory_vector
 from optuna_peppp.lowprecision.models import build_model
 from optuna_peppp.lowprecision.quantize import Rounding
 from optuna_peppp.lowprecision.scheme import RoundingScheme
@@ -93,13 +93,9 @@ class Experiment:
             torch.manual_seed(self.seed)
             return build_model(self.network, data.num_classes, data.input_shape)
 
-    def memory(
-        self, space: ConfigurationSpace, accounting: Accounting = "saved-tensors"
-    ) -> NDArray[np.float64]:
+    def memory(self, space: ConfigurationSpace) -> NDArray[np.float64]:
         """Memory of every configuration of a space, in bytes, shape (d,)."""
-        return memory_vector(
-            space, self.build(), self.load().input_shape, self.batch_size, accounting
-        )
+        return memory_vector(space, self.build(), self.load().input_shape, self.batch_size)
 
     def measure(
         self, params: Mapping[str, object], on_epoch: Callable[[int], None] | None = None

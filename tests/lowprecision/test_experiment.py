@@ -86,8 +86,8 @@ def test_memory_is_that_of_its_network(tiny: Experiment) -> None:
     np.testing.assert_array_equal(tiny.memory(space), expected)
     resnet = replace(tiny, network="resnet18")
     model = build_model("resnet18", 2, (3, 10, 10))
-    expected = memory_vector(space, model, (3, 10, 10), 16, "paper")
-    np.testing.assert_array_equal(resnet.memory(space, "paper"), expected)
+    expected = memory_vector(space, model, (3, 10, 10), 16)
+    np.testing.assert_array_equal(resnet.memory(space), expected)
 
 
 def test_a_measurement_is_a_training_with_these_settings(
