@@ -13,6 +13,9 @@ predicts the rest. Shown are, as in the paper's Section 4 with memory divided by
 "random" measures at random and uses no past tasks: its frontier is that of what it measured, its
 regret that of its best measurement under the cap (or of the smallest configuration).
 
+"ed-mf" is deterministic: its spread is shown over past tasks instead of over seeds, by leaving out
+each of them in turn (column left_out).
+
     python benchmarks/digits_truth.py [--quick] [--jobs 2]
 """
 
@@ -21,7 +24,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -100,7 +103,18 @@ def study_of(truth: Truth, strategy: str, seed: int) -> optuna.Study:
     return study
 
 
-def score(truth: Truth, strategy: str, seed: int) -> dict[str, str | int | float]:
+def without(truth: Truth, task: str) -> Truth:
+    """The same truth, with one past task less to learn from."""
+    corpus = load_corpus("plain3-cifar100")
+    kept = [row for row, name in enumerate(corpus.tasks) if name != task]
+    tasks = tuple(corpus.tasks[row] for row in kept)
+    fewer = ErrorMatrix(corpus.space, tasks, corpus.errors[kept], corpus.memory[kept])
+    return replace(truth, meta=MetaModel.fit(fewer))
+
+
+def score(
+    truth: Truth, strategy: str, seed: int, left_out: str = ""
+) -> dict[str, str | int | float]:
     """The measures of one strategy and seed."""
     study = study_of(truth, "random-mf" if strategy == "random" else strategy, seed)
     if strategy == "random":
@@ -119,6 +133,7 @@ def score(truth: Truth, strategy: str, seed: int) -> dict[str, str | int | float
     return {
         "strategy": strategy,
         "seed": seed,
+        "left_out": left_out,
         "measurements": MEASUREMENTS,
         "hyperdiff": pareto.hyperdiff(estimated, truth.frontier, (1, 1)),
         "convergence": pareto.convergence(estimated, truth.frontier),
@@ -204,6 +219,7 @@ def main() -> None:
     truth = measure_truth(arguments.jobs)
     seeds = range(3 if arguments.quick else SEEDS)
     rows = [score(truth, strategy, 0) for strategy in ("ed-mf", "qr-mf")]
+    rows += [score(without(truth, task), "ed-mf", 0, task) for task in truth.meta.tasks]
     rows += [score(truth, strategy, seed) for strategy in ("random-mf", "random") for seed in seeds]
     with (arguments.output / "digits_truth.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
@@ -216,12 +232,17 @@ def main() -> None:
         arguments.output / "digits_truth.png",
     )
 
-    measures = [name for name in rows[0] if name not in ("strategy", "seed", "measurements")]
-    print(f"{'strategy':<12}{'seeds':>6}" + "".join(f"{name:>22}" for name in measures))
-    for strategy in dict.fromkeys(row["strategy"] for row in rows):
-        values = np.array([[r[m] for m in measures] for r in rows if r["strategy"] == strategy])
-        cells = [f"{m:.4f} ± {s:.4f}" for m, s in zip(values.mean(0), values.std(0), strict=True)]
-        print(f"{strategy:<12}{len(values):>6}" + "".join(f"{cell:>22}" for cell in cells))
+    labels = ("strategy", "seed", "left_out", "measurements")
+    measures = [name for name in rows[0] if name not in labels]
+    print(f"{'strategy':<26}{'runs':>6}" + "".join(f"{name:>18}" for name in measures))
+    groups: dict[str, list[list[float]]] = {}
+    for row in rows:
+        name = f"{row['strategy']}{', a past task less' if row['left_out'] else ''}"
+        groups.setdefault(name, []).append([float(row[measure]) for measure in measures])
+    for name, values in groups.items():
+        means, deviations = np.mean(values, axis=0), np.std(values, axis=0)
+        cells = [f"{m:.4f} ± {s:.4f}" for m, s in zip(means, deviations, strict=True)]
+        print(f"{name:<26}{len(values):>6}" + "".join(f"{cell:>18}" for cell in cells))
 
 
 if __name__ == "__main__":
