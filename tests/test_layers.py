@@ -15,7 +15,7 @@ import optuna_peppp
 ROOT = Path(optuna_peppp.__file__).parent
 
 LAYERS = (
-    {"formats", "sizes", "pareto", "design"},
+    {"formats", "sizes", "pareto", "design", "completion", "sampling"},
     {"space"},
     {"table", "lowprecision"},
     {"matrix"},
@@ -90,6 +90,13 @@ def test_low_precision_imports_point_down(path: Path) -> None:
             assert _rank(LAYERS, name) < _rank(LAYERS, "lowprecision")
 
 
+@pytest.mark.parametrize("path", _modules(ROOT / "cli"), ids=lambda path: path.stem)
+def test_commands_import_point_down(path: Path) -> None:
+    for name in _imports(path, at_run_time=False):
+        if name.startswith("optuna_peppp.") and not name.startswith("optuna_peppp.cli.app"):
+            assert _rank(LAYERS, name.split(".")[1]) < _rank(LAYERS, "cli"), name
+
+
 @pytest.mark.parametrize("path", _modules(ROOT), ids=lambda path: path.stem)
 def test_only_low_precision_imports_torch(path: Path) -> None:
     roots = {name.split(".")[0] for name in _imports(path, at_run_time=False)}
@@ -97,9 +104,11 @@ def test_only_low_precision_imports_torch(path: Path) -> None:
 
 
 def test_only_the_optuna_layer_imports_optuna() -> None:
+    folders = (ROOT, ROOT / "lowprecision", ROOT / "cli")
     importers = {
-        path.stem
-        for path in [*_modules(ROOT), *_modules(ROOT / "lowprecision")]
+        path.relative_to(ROOT).with_suffix("").parts[0]
+        for folder in folders
+        for path in _modules(folder)
         if any(name.split(".")[0] == "optuna" for name in _imports(path, at_run_time=True))
     }
     # ConfigurationSpace.distributions() speaks Optuna's language, and imports it when called.

@@ -1,0 +1,7 @@
+"""The command ``optuna-peppp``: parses, calls the library, prints."""
+# ruff: noqa: I001 (the order of imports is the order of --help)
+
+from optuna_peppp.cli.app import app
+from optuna_peppp.cli import tuning, collecting, memory
+
+__all__ = ["app", "collecting", "memory", "tuning"]

@@ -1,0 +1,111 @@
+"""``collect``: measurements of many configurations into a corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from optuna_peppp.cli.app import (
+    DATA_HELP,
+    INTERRUPTED,
+    BatchSize,
+    Device,
+    Epochs,
+    ImageSize,
+    Network,
+    Rounding,
+    RoundingOption,
+    Seed,
+    app,
+    clear_errors,
+)
+from optuna_peppp.formats import FORMATS_A, FORMATS_B, Precision
+from optuna_peppp.space import ConfigurationSpace
+
+_Learning = Annotated[
+    list[float],
+    typer.Option(help="Step size; give several to measure each.", show_default="0.001"),
+]
+
+
+@app.command(
+    epilog="Examples: `optuna-peppp collect cifar100:flowers cifar100:fish --output corpus.csv "
+    "--jobs 2` | `optuna-peppp collect digits --configuration 1-4-3/1-6-7 --output corpus.csv`"
+)
+def collect(
+    data: Annotated[list[str], typer.Argument(help=f"Data sets: {DATA_HELP}")],
+    output: Annotated[Path, typer.Option(help="The CSV file to create or extend.")],
+    network: Network = "plain3",
+    configuration: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A configuration FORMAT_A/FORMAT_B, such as 1-4-3/1-6-7; give several.",
+            show_default="the paper's 99",
+        ),
+    ] = None,
+    learning_rate: _Learning = [0.001],  # noqa: B006 (typer copies it)
+    epochs: Epochs = 6,
+    batch_size: BatchSize = 32,
+    rounding: RoundingOption = Rounding.stochastic,
+    image_size: ImageSize = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that measure side by side.")] = 1,
+) -> None:
+    """Measure configurations on data sets into a corpus, to learn from.
+
+    A row is on disk as soon as it is measured: interrupt at any time, and the same command goes
+    on where it stopped.
+    """
+    with clear_errors():
+        from optuna_peppp.collect import collect as run
+        from optuna_peppp.collect import plan
+        from optuna_peppp.lowprecision import Experiment
+
+        space = ConfigurationSpace(
+            {"format_a": FORMATS_A, "format_b": FORMATS_B, "learning_rate": learning_rate}
+        )
+        experiments = [
+            Experiment(
+                data=name,
+                network=network,
+                image_size=image_size,
+                epochs=epochs,
+                batch_size=batch_size,
+                rounding=rounding.value,
+                seed=seed,
+                device=device,
+            )
+            for name in data
+        ]
+        measurements = plan(experiments, space, _indices(space, configuration))
+        try:
+            made = run(measurements, output, jobs=jobs)
+        except KeyboardInterrupt:
+            typer.echo(f"Interrupted; run the same command to go on from {output}.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        typer.echo(f"{output}: {len(measurements)} measurements, {made} of them made now.")
+
+
+def _indices(space: ConfigurationSpace, configurations: list[str] | None) -> list[int]:
+    """The chosen format pairs at every other choice of the space."""
+    if configurations is None:
+        return list(range(len(space)))
+    precisions = []
+    for text in configurations:
+        format_a, slash, format_b = text.partition("/")
+        if not slash:
+            raise ValueError(
+                f"a configuration must be FORMAT_A/FORMAT_B, such as 1-4-3/1-6-7; got {text!r}"
+            )
+        precisions.append(Precision.parse(format_a, format_b))
+    every = range(len(space))
+    unknown = set(precisions) - {space.precision(index) for index in every}
+    if unknown:
+        raise ValueError(
+            f"configurations must pair a format of Table 3 with one of Table 4; got "
+            f"{', '.join(map(str, unknown))}"
+        )
+    return [index for index in every if space.precision(index) in precisions]

@@ -1,0 +1,41 @@
+"""``memory``: what every configuration of a network needs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from optuna_peppp.cli.app import Accounting, BatchSize, Network, app, clear_errors
+from optuna_peppp.space import ConfigurationSpace
+
+
+@app.command(
+    epilog="Example: `optuna-peppp memory --network resnet18 --image-size 32 --classes 10`"
+)
+def memory(
+    network: Network = "plain3",
+    image_size: Annotated[int, typer.Option(min=1, help="Height and width of an image.")] = 16,
+    channels: Annotated[int, typer.Option(min=1, help="Channels of an image.")] = 3,
+    classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 10,
+    batch_size: BatchSize = 32,
+    accounting: Annotated[
+        Accounting, typer.Option(help="What counts: see `training_memory`.")
+    ] = Accounting.saved_tensors,
+) -> None:
+    """Print the computed memory of every configuration of a network, as CSV in bytes."""
+    with clear_errors():
+        from optuna_peppp.lowprecision import build_model, training_memory
+
+        shape = (channels, image_size, image_size)
+        model = build_model(network, classes, shape)
+        space = ConfigurationSpace.paper()
+        lines = ["format_a,format_b,weights,activations,optimizer,total"]
+        for index in range(len(space)):
+            precision = space.precision(index)
+            usage = training_memory(model, shape, batch_size, precision, accounting.value)
+            lines.append(
+                f"{precision.format_a},{precision.format_b},{usage.weights},{usage.activations},"
+                f"{usage.optimizer},{usage.total}"
+            )
+        typer.echo("\n".join(lines))
