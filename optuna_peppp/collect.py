@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
-import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from tqdm import tqdm
 
+from optuna_peppp import sampling
+from optuna_peppp.processes import worker_pool
 from optuna_peppp.space import ConfigurationSpace, Value
 
 if TYPE_CHECKING:
+    from optuna_peppp.lowprecision.datasets import ImageData
     from optuna_peppp.lowprecision.experiment import Experiment
 
 COLUMNS: Final = (
@@ -70,34 +69,55 @@ class Measurement:
 
 
 def plan(
-    experiments: Iterable[Experiment], space: ConfigurationSpace, indices: Sequence[int]
+    experiments: Iterable[Experiment],
+    space: ConfigurationSpace,
+    indices: Sequence[int],
+    *,
+    fraction: float | None = None,
+    scheme: sampling.Scheme = "uniform",
+    seed: int = 0,
 ) -> list[Measurement]:
-    """All measurements of the chosen configurations, experiment by experiment.
+    """Measurements of the chosen configurations, experiment by experiment: all, or a sample.
 
     Args:
         experiments: Networks and data sets; each data set is loaded to compute its memory.
         space: The configurations; it tunes ``format_a``, ``format_b`` and ``learning_rate``.
         indices: Which of them to measure.
+        fraction: Expected share to measure; each configuration at least once. None for all.
+        scheme: How they are sampled (:func:`optuna_peppp.sampling.plan`).
+        seed: Of the sample.
+
+    Raises:
+        ValueError: ``fraction`` is out of range.
     """
-    measurements = []
-    for experiment in experiments:
-        data = experiment.load()
-        memory = experiment.memory(space)
-        for index in indices:
-            params = space.params(index)
-            row = {
-                "task": data.name,
-                "model": experiment.network,
-                **{name: str(value) for name, value in params.items()},
-                "memory": str(int(memory[index])),
-                "seed": str(experiment.seed),
-                "epochs": str(experiment.epochs),
-                "rounding": experiment.rounding,
-                "batch_size": str(experiment.batch_size),
-                "image_size": str(data.input_shape[1]),
-            }
-            measurements.append(Measurement(experiment, params, row))
-    return measurements
+    rows = [
+        [_measurement(experiment, data, space, index, memory[index]) for index in indices]
+        for experiment in experiments
+        for data, memory in [(experiment.load(), experiment.memory(space))]
+    ]
+    if fraction is None:
+        return [measurement for row in rows for measurement in row]
+    sizes = [[int(measurement.row["memory"]) for measurement in row] for row in rows]
+    drawn = sampling.plan(sizes, fraction, scheme, seed)
+    return [rows[row][column] for row, column in np.argwhere(drawn).tolist()]
+
+
+def _measurement(
+    experiment: Experiment, data: ImageData, space: ConfigurationSpace, index: int, memory: float
+) -> Measurement:
+    params = space.params(index)
+    row = {
+        "task": data.name,
+        "model": experiment.network,
+        **{name: str(value) for name, value in params.items()},
+        "memory": str(int(memory)),
+        "seed": str(experiment.seed),
+        "epochs": str(experiment.epochs),
+        "rounding": experiment.rounding,
+        "batch_size": str(experiment.batch_size),
+        "image_size": str(data.input_shape[1]),
+    }
+    return Measurement(experiment, params, row)
 
 
 def collect(measurements: Sequence[Measurement], output: Path, *, jobs: int = 1) -> int:
@@ -185,7 +205,7 @@ def _measured(measurements: Sequence[Measurement], jobs: int) -> Iterator[dict[s
     if jobs == 1:
         yield from map(_measure, measurements)
         return
-    with _pool(jobs) as pool:
+    with worker_pool(jobs) as pool:
         futures = [pool.submit(_measure, measurement) for measurement in measurements]
         for future in as_completed(futures):
             yield future.result()
@@ -199,35 +219,3 @@ def _measure(measurement: Measurement) -> dict[str, str]:
         "diverged": str(int(result.diverged)),
         "seconds": f"{time.perf_counter() - start:.2f}",
     }
-
-
-@contextmanager
-def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes that end with this block, however it ends."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    pool = ProcessPoolExecutor(
-        jobs, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(threads,)
-    )
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
-    pool.shutdown()
-
-
-def _start_worker(threads: int) -> None:
-    # Read by torch when it is imported, which is when the first measurement arrives.
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    # Ctrl-C reaches every process of the terminal; the parent alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)

@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from optuna_peppp import sampling
 from optuna_peppp.collect import COLUMNS, Measurement, collect, plan
 from optuna_peppp.lowprecision import Experiment
 from optuna_peppp.matrix import ErrorMatrix
+from optuna_peppp.sampling import Scheme
 from optuna_peppp.space import ConfigurationSpace
 
 SPACE = ConfigurationSpace(
@@ -62,6 +64,19 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def sorted_rows(path: Path) -> list[list[str]]:
     return sorted([*row.values()] for row in rows(path))
+
+
+@pytest.mark.parametrize("scheme", ["uniform", "memory"])
+def test_the_plan_may_be_a_sample(tmp_path: Path, scheme: Scheme) -> None:
+    experiments = [experiment(tmp_path, f"data{i}") for i in range(6)]
+    planned = plan(experiments, SPACE, range(8), fraction=0.25, scheme=scheme, seed=3)
+    memory = np.array([one.memory(SPACE) for one in experiments]).astype(int)
+    drawn = sampling.plan(memory, 0.25, scheme, 3)
+    assert [(m.experiment, SPACE.index(m.params)) for m in planned] == [
+        (experiments[row], column) for row, column in np.argwhere(drawn).tolist()
+    ]
+    assert {SPACE.index(m.params) for m in planned} == set(range(8))
+    assert len(planned) < 48
 
 
 def test_the_plan_holds_every_configuration_of_every_experiment(tmp_path: Path) -> None:

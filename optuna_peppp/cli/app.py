@@ -16,6 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
 )
 
 INTERRUPTED: Final = 130
@@ -34,6 +35,13 @@ class Accounting(StrEnum):
 
     saved_tensors = "saved-tensors"
     paper = "paper"
+
+
+class Scheme(StrEnum):
+    """How entries to measure are sampled."""
+
+    uniform = "uniform"
+    memory = "memory"
 
 
 class Strategy(StrEnum):
@@ -68,6 +76,18 @@ ImageSize = Annotated[
 BatchSize = Annotated[int, typer.Option(min=1, help="Images a step.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training images.")]
 RoundingOption = Annotated[Rounding, typer.Option(help="How numbers are rounded.")]
+Rank = Annotated[
+    int | None,
+    typer.Option(min=1, help="Rank of the meta-model.", show_default="by cross-validation"),
+]
+Fraction = Annotated[
+    float | None,
+    typer.Option(help="Sample this share of the entries to learn from.", show_default="all"),
+]
+SchemeOption = Annotated[
+    Scheme,
+    typer.Option(help="Sample all entries alike, or those that need little memory more often."),
+]
 Seed = Annotated[int, typer.Option(help="Seed of weights, order of images and rounding.")]
 Device = Annotated[str, typer.Option(help="Where to train: cpu, cuda, cuda:1, ...")]
 Storage = Annotated[

@@ -13,10 +13,13 @@ from optuna_peppp.cli.app import (
     BatchSize,
     Device,
     Epochs,
+    Fraction,
     ImageSize,
     Network,
     Rounding,
     RoundingOption,
+    Scheme,
+    SchemeOption,
     Seed,
     app,
     clear_errors,
@@ -32,7 +35,9 @@ _Learning = Annotated[
 
 @app.command(
     epilog="Examples: `optuna-peppp collect cifar100:flowers cifar100:fish --output corpus.csv "
-    "--jobs 2` | `optuna-peppp collect digits --configuration 1-4-3/1-6-7 --output corpus.csv`"
+    "--jobs 2` | `optuna-peppp collect digits --configuration 1-4-3/1-6-7 --output corpus.csv` | "
+    "`optuna-peppp collect cifar100:flowers cifar100:fish --fraction 0.2 --scheme memory "
+    "--output corpus.csv`"
 )
 def collect(
     data: Annotated[list[str], typer.Argument(help=f"Data sets: {DATA_HELP}")],
@@ -50,6 +55,8 @@ def collect(
     batch_size: BatchSize = 32,
     rounding: RoundingOption = Rounding.stochastic,
     image_size: ImageSize = None,
+    fraction: Fraction = None,
+    scheme: SchemeOption = Scheme.uniform,
     seed: Seed = 0,
     device: Device = "cpu",
     jobs: Annotated[int, typer.Option(min=1, help="Processes that measure side by side.")] = 1,
@@ -80,7 +87,14 @@ def collect(
             )
             for name in data
         ]
-        measurements = plan(experiments, space, _indices(space, configuration))
+        measurements = plan(
+            experiments,
+            space,
+            _indices(space, configuration),
+            fraction=fraction,
+            scheme=scheme.value,
+            seed=seed,
+        )
         try:
             made = run(measurements, output, jobs=jobs)
         except KeyboardInterrupt:
