@@ -6,24 +6,25 @@ X (n, k) embeddings of tasks and Y (d, k) embeddings of configurations, k the ra
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import secrets
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from optuna_peppp import archive
 from optuna_peppp.matrix import ErrorMatrix
+from optuna_peppp.selection import Completed
 from optuna_peppp.space import ConfigurationSpace
 
-_FORMAT: Final = "optuna_peppp.MetaModel"
-_VERSION: Final = 1
-_DEFAULT_RANK: Final = 3
+_FORMAT: Final = archive.Format("optuna_peppp.MetaModel", version=2)
+_PRIOR_RESIDUALS: Final = 2
+"""Residuals of all configurations that stand for those a configuration lacks."""
+
+_SHOWN: Final = 3
+"""Configurations that a message names."""
+
 _ARRAYS: Final = ("errors", "embeddings", "mean", "noise")
 
 
@@ -34,11 +35,13 @@ class MetaModel:
     Attributes:
         space: The d configurations.
         tasks: Names of the n tasks it learned from.
-        errors: Shape (n, d), the errors it learned from. Read-only, as all arrays here.
+        errors: Shape (n, d), the errors it learned from; where a task was measured in part, its
+            completion of rank k. Read-only, as all arrays here.
         embeddings: Shape (d, k), Y: orthonormal columns, the strongest first.
         mean: Shape (d,), the mean error of every configuration over tasks.
         noise: Shape (d,), what the rank leaves unexplained of every configuration's error, a
             standard deviation.
+        selection: How rank and shrinkage were chosen, in one sentence; empty where nothing was.
     """
 
     space: ConfigurationSpace
@@ -47,6 +50,7 @@ class MetaModel:
     embeddings: NDArray[np.float64]
     mean: NDArray[np.float64]
     noise: NDArray[np.float64]
+    selection: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))
@@ -65,46 +69,47 @@ class MetaModel:
         return int(self.embeddings.shape[1])
 
     @classmethod
-    def fit(cls, matrix: ErrorMatrix, *, rank: int | None = None) -> Self:
-        """Learns from complete rows by truncated SVD, E ~ X Y' (paper, Section 3.2).
+    def fit(
+        cls, matrix: ErrorMatrix, *, rank: int | None = None, shrinkage: float | None = None
+    ) -> Self:
+        """Learns embeddings by truncated SVD, E ~ X Y' (paper, Section 3.2).
+
+        A matrix with missing entries is completed first, by SoftImpute of what main effects of
+        tasks and configurations leave over. Rank and shrinkage that are not given are chosen by
+        cross-validation on the observed entries; ``selection`` tells the outcome. Tasks
+        without any measurement are left out.
 
         Args:
-            matrix: Errors of n tasks under d configurations, none missing.
-            rank: Dimensions of the embeddings; by default 3, as in the paper's Section 4.2, or
-                fewer where there are fewer tasks or configurations.
+            matrix: Errors of n tasks under d configurations; every configuration was measured
+                on one task at least.
+            rank: Dimensions of the embeddings; by default chosen from 1 to 5.
+            shrinkage: Of SoftImpute, by default chosen; without effect on complete rows.
 
         Raises:
-            ValueError: Entries are missing, or ``rank`` is not between 1 and min(n, d).
+            ValueError: Fewer than two tasks or fewer than ``rank``, a configuration that was
+                never measured, ``rank`` not between 1 and min(n, d), or ``shrinkage`` not
+                positive.
         """
-        errors = matrix.errors
-        missing = errors.size - np.count_nonzero(matrix.observed)
-        if missing:
-            raise ValueError(
-                f"matrix: {missing} of {errors.size} entries are missing; complete rows are "
-                "needed. Measure them or leave their tasks out"
-            )
-        n, d = errors.shape
-        if n == 0:
-            raise ValueError("matrix must hold at least one task; got none")
-        k = min(_DEFAULT_RANK, n, d) if rank is None else rank
-        if not 1 <= k <= min(n, d):
-            raise ValueError(
-                f"rank must be between 1 and {min(n, d)}, as many as there are tasks and "
-                f"configurations; got {k}"
-            )
-        embeddings = np.linalg.svd(errors, full_matrices=False)[2][:k].T
+        observed = matrix.observed
+        rows = np.flatnonzero(observed.any(axis=1))
+        errors = matrix.errors[rows]
+        _check_sufficient(matrix, len(rows), rank)
+        complete = bool(observed[rows].all())
+        selection = ""
+        if rank is None or not complete:
+            completed = Completed.of(errors, rank=rank, shrinkage=shrinkage)
+            rank, selection = completed.selection.rank, str(completed.selection)
+        if complete:
+            embeddings = np.linalg.svd(errors, full_matrices=False)[2][:rank].T
+            noise = _noise(errors, embeddings)
+        else:
+            errors, embeddings = completed.matrix, completed.embeddings
+            noise = _noise_held_out(completed.residuals)
         # The SVD leaves signs open: the largest entry of every dimension is positive.
         largest = np.abs(embeddings).argmax(axis=0)
-        embeddings = embeddings * np.sign(embeddings[largest, np.arange(k)])
-        residuals = errors - errors @ embeddings @ embeddings.T
-        # Of n d entries the fit spends k (n + d - k); (n - k)(d - k) remain, over d columns.
-        freedom = (n - k) * (d - k) / d
-        if freedom > 0:
-            noise = np.sqrt(np.square(residuals).sum(axis=0) / freedom)
-        else:
-            # A full rank explains everything and tells nothing: stay on the safe side.
-            noise = np.full(d, errors.std())
-        return cls(matrix.space, matrix.tasks, errors, embeddings, errors.mean(axis=0), noise)
+        embeddings = embeddings * np.sign(embeddings[largest, np.arange(rank)])
+        tasks = tuple(matrix.tasks[row] for row in rows)
+        return cls(matrix.space, tasks, errors, embeddings, errors.mean(axis=0), noise, selection)
 
     def predict(
         self, indices: ArrayLike, errors: ArrayLike
@@ -147,29 +152,12 @@ class MetaModel:
 
         The file appears whole or not at all.
         """
-        header = json.dumps(
-            {
-                "format": _FORMAT,
-                "version": _VERSION,
-                "choices": [[name, values] for name, values in self.space.choices.items()],
-                "tasks": self.tasks,
-            }
-        ).encode()
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        target = Path(path)
-        temporary = target.with_name(f"{target.name}.{secrets.token_hex(8)}.tmp")
-        try:
-            with temporary.open("xb") as file:
-                np.savez(
-                    file,
-                    allow_pickle=False,
-                    header=np.frombuffer(header, dtype=np.uint8),
-                    checksum=np.frombuffer(_checksum(header, arrays), dtype=np.uint8),
-                    **arrays,
-                )
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        header = {
+            "choices": [[name, values] for name, values in self.space.choices.items()],
+            "tasks": self.tasks,
+            "selection": self.selection,
+        }
+        archive.write(path, _FORMAT, header, {name: getattr(self, name) for name in _ARRAYS})
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -180,35 +168,13 @@ class MetaModel:
             ValueError: The file is damaged, was not written by :meth:`save`, or was written by
                 a newer version.
         """
-        content = Path(path).read_bytes()
-        try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-                entries = {name: archive[name] for name in archive.files}
-            raw = entries["header"].tobytes()
-            header = json.loads(raw)
-            name, version = header["format"], header["version"]
-        except Exception as problem:  # whatever a foreign file makes the parsers raise
-            raise ValueError(
-                f"{path} is not a file of MetaModel.save, or it is damaged "
-                f"({type(problem).__name__}); fit the model again and save it"
-            ) from problem
-        if name != _FORMAT:
-            raise ValueError(f"{path} holds {name!r}, not {_FORMAT!r}; give a saved MetaModel")
-        if version != _VERSION:
-            raise ValueError(
-                f"{path} has format version {version!r}; this optuna_peppp reads version "
-                f"{_VERSION}. Upgrade optuna_peppp or fit the model again"
-            )
-        try:
-            arrays = {name: entries[name] for name in _ARRAYS}
-            intact = entries["checksum"].tobytes() == _checksum(raw, arrays)
-        except KeyError:
-            intact = False
-        if not intact:
-            raise ValueError(
-                f"{path} is damaged: its checksum does not match; fit the model again and save it"
-            )
-        return cls(ConfigurationSpace(dict(header["choices"])), tuple(header["tasks"]), **arrays)
+        header, arrays = archive.read(path, _FORMAT, _ARRAYS)
+        return cls(
+            ConfigurationSpace(dict(header["choices"])),
+            tuple(header["tasks"]),
+            **arrays,
+            selection=header["selection"],
+        )
 
 
 def check_measurements(
@@ -239,11 +205,57 @@ def check_measurements(
     return where.astype(np.intp), measured
 
 
-def _checksum(header: bytes, arrays: dict[str, NDArray[np.float64]]) -> bytes:
-    """SHA-256 of the header and of every array's shape, type and bytes."""
-    digest = hashlib.sha256(header)
-    for name in _ARRAYS:
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.digest()
+def _check_sufficient(matrix: ErrorMatrix, n: int, rank: int | None) -> None:
+    """Refuses what nothing can be learned from, and says what to measure next."""
+    d = len(matrix.space)
+    if n < 2:
+        raise ValueError(
+            "matrix must hold at least two measured tasks, to learn how tasks differ; got "
+            f"{n or 'none'}. Measure configurations on another task"
+        )
+    if rank is not None and not 1 <= rank <= min(n, d):
+        raise ValueError(
+            f"rank must be between 1 and {min(n, d)}, as many as there are measured tasks and "
+            f"configurations; got {rank}"
+        )
+    observed = matrix.observed
+    never = np.flatnonzero(~observed.any(axis=0))
+    if never.size:
+        shown = "; ".join(
+            ", ".join(f"{name} {value}" for name, value in matrix.space.params(index).items())
+            for index in never[:_SHOWN].tolist()
+        )
+        least = matrix.tasks[int(observed.sum(axis=1).argmin())]
+        raise ValueError(
+            f"matrix: {never.size} of {d} configurations were never measured, so that nothing "
+            f"tells their errors. Measure each of them next, on {least!r} for example: {shown}"
+            f"{'; ...' if never.size > _SHOWN else ''}"
+        )
+
+
+def _noise(errors: NDArray[np.float64], embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shape (d,), the standard deviation of what a fit to complete rows leaves over."""
+    (n, d), k = errors.shape, embeddings.shape[1]
+    residuals = errors - errors @ embeddings @ embeddings.T
+    # Of n d entries the fit spends k (n + d - k); (n - k)(d - k) remain, over d columns.
+    freedom = (n - k) * (d - k) / d
+    if freedom > 0:
+        noise: NDArray[np.float64] = np.sqrt(np.square(residuals).sum(axis=0) / freedom)
+        return noise
+    # A full rank explains everything and tells nothing: stay on the safe side.
+    return np.full(d, errors.std())
+
+
+def _noise_held_out(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shape (d,), the standard deviation of held-out residuals (n, d), NaN where there is none.
+
+    A configuration was measured a few times only: its own residuals are joined by the mean of
+    all.
+    """
+    squares = np.square(residuals)
+    counts = np.count_nonzero(~np.isnan(squares), axis=0)
+    pooled = np.nanmean(squares)
+    noise: NDArray[np.float64] = np.sqrt(
+        (np.nansum(squares, axis=0) + _PRIOR_RESIDUALS * pooled) / (counts + _PRIOR_RESIDUALS)
+    )
+    return noise

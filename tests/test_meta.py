@@ -39,9 +39,15 @@ def low_rank(n: int, d: int, k: int, noise: ArrayLike = 0.0, seed: int = 0) -> A
     return np.clip(signal + np.asarray(noise) * rng.normal(size=(n, d)), 0, 1)
 
 
+def hide(errors: Array, share: float) -> Array:
+    """A share of the entries unobserved."""
+    return np.where(np.random.default_rng(0).random(errors.shape) < share, np.nan, errors)
+
+
 def assert_same(left: MetaModel, right: MetaModel) -> None:
     assert left.space == right.space
     assert left.tasks == right.tasks
+    assert left.selection == right.selection
     for name in ("errors", "embeddings", "mean", "noise"):
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
 
@@ -83,11 +89,100 @@ def test_by_hand() -> None:
     np.testing.assert_allclose(meta.predict([0], [0.15])[0], [0.15, 0.2])
 
 
-@pytest.mark.parametrize(("n", "d", "expected"), [(5, 6, 3), (2, 6, 2), (6, 2, 2), (1, 6, 1)])
-def test_the_rank_is_three_or_what_there_is(n: int, d: int, expected: int) -> None:
-    meta = MetaModel.fit(matrix_of(low_rank(n, d, 3, noise=0.1)))
-    assert meta.rank == expected
-    assert meta.embeddings.shape == (d, expected)
+@pytest.mark.parametrize("hidden", [0.0, 0.3])
+def test_the_rank_is_chosen_by_cross_validation_unless_it_is_given(hidden: float) -> None:
+    errors = hide(low_rank(40, 30, 2, noise=0.01), hidden)
+    meta = MetaModel.fit(matrix_of(errors))
+    assert meta.rank == 2
+    assert meta.selection.startswith("rank 2, shrinkage")
+    given = MetaModel.fit(matrix_of(errors), rank=3)
+    assert given.rank == 3
+    assert given.embeddings.shape == (30, 3)
+    # Complete rows of a given rank leave nothing to choose.
+    assert bool(given.selection) == bool(hidden)
+
+
+def test_the_rank_is_never_more_than_there_is() -> None:
+    for n, d in ((2, 9), (9, 2)):
+        errors = np.random.default_rng(0).random((n, d))
+        assert MetaModel.fit(matrix_of(errors)).rank <= 2
+
+
+# Fitting to partial matrices
+
+
+def test_a_partial_matrix_gives_nearly_the_embeddings_of_the_whole() -> None:
+    errors = low_rank(60, 30, 2, noise=0.01)
+    whole = MetaModel.fit(matrix_of(errors), rank=2).embeddings
+    partial = MetaModel.fit(matrix_of(hide(errors, 0.5)), rank=2).embeddings
+    cosines = np.linalg.svd(whole.T @ partial, compute_uv=False)
+    assert cosines.min() > 0.99
+
+
+def test_unobserved_errors_are_predicted_from_those_observed() -> None:
+    errors = low_rank(60, 30, 2, noise=0.01)
+    hidden = np.isnan(hide(errors, 0.5))
+    meta = MetaModel.fit(matrix_of(hide(errors, 0.5)))
+    mistakes = (meta.errors - errors)[hidden]
+    assert np.sqrt(np.square(mistakes).mean()) < 0.02
+    np.testing.assert_allclose(meta.mean, meta.errors.mean(axis=0))
+
+
+def test_one_missing_entry_changes_little() -> None:
+    errors = low_rank(30, 20, 2, noise=0.01)
+    partial = errors.copy()
+    partial[3, 4] = math.nan
+    whole = MetaModel.fit(matrix_of(errors), rank=2)
+    one_less = MetaModel.fit(matrix_of(partial), rank=2)
+    where = [0, 7, 12]
+    np.testing.assert_allclose(
+        one_less.predict(where, errors[5, where])[0],
+        whole.predict(where, errors[5, where])[0],
+        atol=0.01,
+    )
+
+
+def test_noise_of_a_partial_fit_holds_the_uncertainty_of_the_task_too() -> None:
+    noise = np.linspace(0.01, 0.05, 40)
+    errors = hide(low_rank(800, 40, 2, noise), 0.5)
+    meta = MetaModel.fit(matrix_of(errors), rank=2)
+    ratio = meta.noise / noise
+    assert ratio.min() > 0.9
+    assert 1 < np.median(ratio) < 1.5
+    assert np.corrcoef(meta.noise, noise)[0, 1] > 0.95
+
+
+def test_configurations_measured_once_borrow_the_noise_of_the_others() -> None:
+    errors = low_rank(30, 20, 2, noise=0.02)
+    errors[1:, 5] = math.nan
+    noise = MetaModel.fit(matrix_of(errors), rank=2).noise
+    others = np.delete(noise, 5).mean()
+    assert 0.5 * others < noise[5] < 10 * others
+
+
+def test_tasks_without_measurements_are_left_out() -> None:
+    errors = low_rank(6, 8, 2)
+    errors[2] = math.nan
+    assert MetaModel.fit(matrix_of(errors)).tasks == tuple(f"task {row}" for row in (0, 1, 3, 4, 5))
+
+
+def test_configurations_that_were_never_measured_are_named() -> None:
+    errors = low_rank(4, 6, 2)
+    errors[:, [1, 2, 4, 5]] = math.nan
+    errors[3, 0] = math.nan
+    with pytest.raises(
+        ValueError,
+        match="4 of 6 configurations were never measured.*Measure each of them next, on 'task 3' "
+        r"for example: configuration 1; configuration 2; configuration 4; \.\.\.",
+    ):
+        MetaModel.fit(matrix_of(errors))
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, -1.0, math.inf])
+def test_a_bad_shrinkage_is_refused(shrinkage: float) -> None:
+    errors = hide(low_rank(10, 8, 2), 0.2)
+    with pytest.raises(ValueError, match="shrinkage must be positive"):
+        MetaModel.fit(matrix_of(errors), shrinkage=shrinkage)
 
 
 def test_noise_is_unbiased_for_few_tasks() -> None:
@@ -107,7 +202,7 @@ def test_noise_is_that_of_each_configuration() -> None:
 
 def test_a_fit_that_explains_everything_does_not_claim_to_be_exact() -> None:
     for errors in (low_rank(3, 9, 3, noise=0.1), low_rank(9, 3, 3, noise=0.1)):
-        meta = MetaModel.fit(matrix_of(errors))
+        meta = MetaModel.fit(matrix_of(errors), rank=3)
         np.testing.assert_array_equal(meta.noise, errors.std())
 
 
@@ -123,11 +218,11 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     for rank in (0, 5, -1):
         with pytest.raises(ValueError, match=f"rank must be between 1 and 4, .*; got {rank}"):
             MetaModel.fit(matrix_of(errors), rank=rank)
-    errors[1, 2] = errors[3, 4] = math.nan
-    with pytest.raises(ValueError, match="2 of 20 entries are missing; complete rows are needed"):
-        MetaModel.fit(matrix_of(errors))
-    with pytest.raises(ValueError, match="matrix must hold at least one task; got none"):
-        MetaModel.fit(matrix_of(np.empty((0, 3))))
+    for few in (np.empty((0, 3)), [[0.1, 0.2, 0.3]], [[0.1, 0.2], [math.nan, math.nan]]):
+        with pytest.raises(
+            ValueError, match=r"at least two measured tasks.*Measure configurations on another task"
+        ):
+            MetaModel.fit(matrix_of(few))
 
 
 def test_inconsistent_arrays_are_refused() -> None:
@@ -198,7 +293,7 @@ def test_measurements_that_depend_on_each_other_determine_fewer_dimensions() -> 
 def test_predictions_lie_between_0_and_1() -> None:
     meta = MetaModel.fit(matrix_of([[0.1, 0.9], [0.2, 0.1]]), rank=2)
     assert meta.predict([0], [1.0])[0].max() <= 1
-    steep = MetaModel.fit(matrix_of([[0.1, 0.9]]), rank=1)
+    steep = MetaModel.fit(matrix_of([[0.1, 0.9], [0.1, 0.9]]), rank=1)
     assert steep.predict([0], [0.9])[0].tolist() == pytest.approx([0.9, 1.0])
 
 
@@ -346,7 +441,7 @@ def test_no_entry_is_pickled(saved: Path) -> None:
 def test_the_header_says_what_the_file_is(saved: Path) -> None:
     header = json.loads(entries(saved)["header"].tobytes())
     assert header["format"] == "optuna_peppp.MetaModel"
-    assert header["version"] == 1
+    assert header["version"] == 2
     assert header["choices"] == [["configuration", [0, 1, 2, 3, 4]]]
     assert header["tasks"] == ["task 0", "task 1", "task 2", "task 3"]
 
@@ -369,7 +464,7 @@ def test_changed_and_missing_arrays_are_refused(saved: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"version": 2}, "has format version 2; this optuna_peppp reads version 1. Upgrade"),
+        ({"version": 3}, "has format version 3; this optuna_peppp reads version 2. Upgrade"),
         ({"format": "other.Model"}, "holds 'other.Model', not 'optuna_peppp.MetaModel'"),
         ({"tasks": ["renamed"] * 4}, "its checksum does not match"),
     ],
