@@ -86,9 +86,7 @@ class Prediction:
         Of configurations that agree exactly in error and memory one stays, a measured one if
         there is any: the frontier loses no point to a duplicate.
         """
-        measured_first = np.argsort(~self.measured, kind="stable")
-        points = np.column_stack((self.memory, self.mean))[measured_first]
-        return measured_first[pareto.frontier(points)]
+        return predicted_frontier(self.memory, self.mean, self.measured)
 
     def recommend(self, memory_cap: str | float | None = None) -> Recommendation:
         """The nondominated configuration with the highest allowable memory (paper, Section 3.2).
@@ -117,6 +115,21 @@ class Prediction:
             float(self.memory[index]),
             bool(self.measured[index]),
         )
+
+
+def predicted_frontier(
+    memory: NDArray[np.float64], mean: NDArray[np.float64], measured: NDArray[np.bool_]
+) -> NDArray[np.intp]:
+    """Indices of the frontier by growing memory; of equal points a measured one stays.
+
+    Args:
+        memory: Shape (d,), in any unit.
+        mean: Shape (d,), errors.
+        measured: Shape (d,), true where the error was measured.
+    """
+    measured_first = np.argsort(~measured, kind="stable")
+    points = np.column_stack((memory, mean))[measured_first]
+    return measured_first[pareto.frontier(points)]
 
 
 def validate_memory(memory: ArrayLike, space: ConfigurationSpace) -> NDArray[np.float64]:

@@ -1,0 +1,398 @@
+"""Meta-leave-one-out cross-validation: what a strategy would have achieved on past tasks.
+
+Each task of a corpus in turn is the new one (paper, Section 4.2). The meta-model learns from the
+rows of all other tasks, the strategy measures configurations of the new one, answered from the
+corpus, the rest is predicted, and the prediction is compared with the truth.
+
+Only configurations whose error the corpus knows, and which are within the memory cap, are
+measured, predicted and compared. Memory is scaled to [0, 1] within them, the least to the most;
+hypervolumes have the reference point (memory 1.05, error 1), so that the configuration of most
+memory counts too. The true frontier is that of the true errors, the predicted one that of the
+prediction, in which measured errors are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from optuna_peppp import pareto, sampling
+from optuna_peppp.design import greedy_order, qr_order, random_order
+from optuna_peppp.matrix import ErrorMatrix
+from optuna_peppp.meta import MetaModel
+from optuna_peppp.prediction import predicted_frontier
+from optuna_peppp.processes import worker_pool
+from optuna_peppp.sizes import format_size, parse_size
+
+CAPS: Final = 10
+"""Memory caps under which a recommendation is judged, equally spaced up to the largest memory."""
+
+_REFERENCE: Final = (1.05, 1.0)
+"""Upper bounds of scaled memory and error in hypervolumes."""
+
+
+class Strategy(Protocol):
+    """Chooses the next configuration to measure."""
+
+    def __call__(
+        self,
+        meta: MetaModel,
+        feasible: NDArray[np.bool_],
+        indices: Sequence[int],
+        errors: Sequence[float],
+        seed: int,
+    ) -> int:
+        """The next configuration.
+
+        Args:
+            meta: What the other tasks tell.
+            feasible: Shape (d,), true where a configuration may be measured; one that was not
+                measured remains.
+            indices: The configurations measured so far, in their order.
+            errors: Their errors.
+            seed: Fixes all random choices on this task.
+
+        Returns:
+            The index of a feasible configuration outside ``indices``.
+        """
+        ...
+
+
+def _ed_mf(
+    meta: MetaModel,
+    feasible: NDArray[np.bool_],
+    indices: Sequence[int],
+    errors: Sequence[float],
+    seed: int,
+) -> int:
+    return greedy_order(meta.embeddings, 1, feasible=feasible, start=indices)[0]
+
+
+def _qr_mf(
+    meta: MetaModel,
+    feasible: NDArray[np.bool_],
+    indices: Sequence[int],
+    errors: Sequence[float],
+    seed: int,
+) -> int:
+    return qr_order(meta.errors, feasible)[len(indices)]
+
+
+def _random_mf(
+    meta: MetaModel,
+    feasible: NDArray[np.bool_],
+    indices: Sequence[int],
+    errors: Sequence[float],
+    seed: int,
+) -> int:
+    return random_order(len(meta.space), seed, feasible)[len(indices)]
+
+
+STRATEGIES: Final[Mapping[str, Strategy]] = {
+    "ed-mf": _ed_mf,
+    "qr-mf": _qr_mf,
+    "random-mf": _random_mf,
+}
+"""The strategies of :class:`optuna_peppp.PEPPPSampler`, which choose the same configurations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How close a prediction comes to the truth of a task; lower is better throughout.
+
+    Attributes:
+        convergence: Mean distance of the predicted frontier's points, at their predicted errors,
+            to the nearest point of the true frontier (paper, Figure 8a).
+        hyperdiff: Absolute difference of the hypervolumes of the predicted frontier, at its
+            predicted errors, and of the true one (paper, Figure 8b).
+        hypervolume_regret: Hypervolume of the true frontier less that of the predicted
+            frontier's configurations at their true errors: what one loses who trains all these.
+        relative_error: Norm of predicted less true errors, by the norm of the true ones (paper,
+            Section 4).
+        recommendation_regret: True error of the recommended configuration less the lowest under
+            the cap, mean over ten memory caps: a tenth of the way from the least memory to the
+            most, two tenths, and so on.
+        relative_memory: Memory of all measurements by that of measuring everything.
+    """
+
+    convergence: float
+    hyperdiff: float
+    hypervolume_regret: float
+    relative_error: float
+    recommendation_regret: float
+    relative_memory: float
+
+    @classmethod
+    def of(
+        cls,
+        memory: NDArray[np.float64],
+        errors: NDArray[np.float64],
+        predicted: NDArray[np.float64],
+        measured: NDArray[np.bool_],
+    ) -> Quality:
+        """Compares the prediction of a task with its truth.
+
+        Args:
+            memory: Shape (d,), in any unit.
+            errors: Shape (d,), the true errors.
+            predicted: Shape (d,), the predicted errors, measured ones kept.
+            measured: Shape (d,), true where the error was measured.
+        """
+        low, high = memory.min(), memory.max()
+        scaled = (memory - low) / ((high - low) or 1.0)
+        truth = np.column_stack((scaled, errors))
+        estimate = np.column_stack((scaled, predicted))
+        best = pareto.frontier(truth)
+        frontier = predicted_frontier(scaled, predicted, measured)
+        regrets = []
+        for cap in np.linspace(0, 1, CAPS + 1)[1:]:
+            recommended = frontier[scaled[frontier] <= cap][-1]
+            regrets.append(errors[recommended] - errors[scaled <= cap].min())
+        volume = pareto.hypervolume(truth[best], _REFERENCE)
+        return cls(
+            convergence=pareto.convergence(estimate[frontier], truth[best]),
+            hyperdiff=pareto.hyperdiff(estimate[frontier], truth[best], _REFERENCE),
+            hypervolume_regret=volume - pareto.hypervolume(truth[frontier], _REFERENCE),
+            relative_error=float(
+                np.linalg.norm(predicted - errors) / (np.linalg.norm(errors) or 1.0)
+            ),
+            recommendation_regret=float(np.mean(regrets)),
+            relative_memory=float(memory[measured].sum() / memory.sum()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The quality of one strategy on one task after so many measurements.
+
+    Attributes:
+        task: The task that was left out, with its network where the corpus has several.
+        strategy: Name of the strategy.
+        measurements: How many configurations were measured; all that may be where they are
+            fewer.
+        seed: Of meta-training samples and random strategies.
+        quality: The comparison with the truth.
+    """
+
+    task: str
+    strategy: str
+    measurements: int
+    seed: int
+    quality: Quality
+
+    def as_row(self) -> dict[str, str | int | float]:
+        """The score as a row of a CSV file, a column a field."""
+        own: dict[str, str | int | float] = {
+            "task": self.task,
+            "strategy": self.strategy,
+            "measurements": self.measurements,
+            "seed": self.seed,
+        }
+        return own | asdict(self.quality)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """A task that is left out, and what the others tell.
+
+    Attributes:
+        meta: The meta-model of the other tasks.
+        memory: Shape (d,), bytes; NaN where unknown.
+        errors: Shape (d,), the true errors; NaN where unknown.
+        considered: Shape (d,), true where the error is known and the memory within the cap.
+    """
+
+    meta: MetaModel
+    memory: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    considered: NDArray[np.bool_]
+
+    def qualities(
+        self, strategy: Strategy, measurements: Sequence[int], seed: int
+    ) -> list[Quality]:
+        """Lets a strategy measure and judges the prediction after so many measurements.
+
+        Args:
+            strategy: The strategy.
+            measurements: Ascending.
+            seed: Passed to the strategy.
+        """
+        where = np.flatnonzero(self.considered)
+        indices: list[int] = []
+        errors: list[float] = []
+        qualities = []
+        for count in measurements:
+            while len(indices) < min(count, len(where)):
+                index = strategy(self.meta, self.considered, indices, errors, seed)
+                if not self.considered[index] or index in indices:
+                    raise ValueError(
+                        "strategy must choose a feasible configuration that was not measured; "
+                        f"it chose {index} after {indices}"
+                    )
+                indices.append(index)
+                errors.append(float(self.errors[index]))
+            predicted, _ = self.meta.predict(indices, errors)
+            predicted[indices] = errors
+            measured = np.zeros(len(predicted), dtype=np.bool_)
+            measured[indices] = True
+            qualities.append(
+                Quality.of(
+                    self.memory[where], self.errors[where], predicted[where], measured[where]
+                )
+            )
+        return qualities
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What to evaluate.
+
+    Attributes:
+        matrix: The corpus; three tasks at least.
+        strategies: Strategies by name.
+        measurements: Numbers of measurements to judge after.
+        memory_cap: Leave configurations that need more out, in bytes or as text such as
+            ``"816MiB"`` (paper, Table 1: Settings II, IV and VI); None for no cap.
+        fraction: Share of the other tasks' entries to learn from (Settings III to VI); None for
+            all.
+        scheme: How these are sampled.
+        rank: Of the meta-model; by default chosen on every split.
+        seed: Of meta-training samples and random strategies.
+
+    Raises:
+        ValueError: Fewer than three tasks, no strategy, a number of measurements below 1, a
+            fraction of a corpus that is not complete, or a cap that leaves a task nothing.
+    """
+
+    matrix: ErrorMatrix
+    strategies: Mapping[str, Strategy]
+    measurements: Sequence[int] = (1, 2, 3, 6, 12)
+    memory_cap: str | float | None = None
+    fraction: float | None = None
+    scheme: sampling.Scheme = "uniform"
+    rank: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        tasks = set(self.matrix.tasks)
+        if len(tasks) < 3:
+            raise ValueError(
+                "matrix must hold at least three tasks, one to leave out and two to learn from; "
+                f"got {len(tasks)}"
+            )
+        if not self.strategies:
+            raise ValueError("strategies must name at least one; got none")
+        if not self.measurements or min(self.measurements) < 1:
+            raise ValueError(f"measurements must be numbers of at least 1; got {self.measurements}")
+        if self.fraction is not None:
+            if not (self.matrix.observed & ~np.isnan(self.matrix.memory)).all():
+                raise ValueError(
+                    "fraction needs a complete corpus, errors and memory, to sample from; leave "
+                    "it out to learn from what was measured"
+                )
+            sampling.probabilities(self.matrix.memory, self.fraction, self.scheme)
+        for row in range(len(self.matrix.tasks)):
+            if not self._considered(row).any():
+                known = self.matrix.memory[row][~np.isnan(self.matrix.memory[row])]
+                smallest = format_size(known.min()) if known.size else "unknown"
+                raise ValueError(
+                    "memory_cap must leave a measured configuration of every task; "
+                    f"{self.name(row)!r} has none within {self.memory_cap}, its smallest memory "
+                    f"is {smallest}"
+                )
+
+    def name(self, row: int) -> str:
+        """The task of a row, with its network where there are several."""
+        task, models = self.matrix.tasks[row], self.matrix.models
+        return f"{task} ({models[row]})" if len(set(models)) > 1 else task
+
+    def split(self, row: int) -> Split:
+        """Leaves out all rows of the task of ``row``, whatever their network.
+
+        Raises:
+            ValueError: The other tasks are not enough to learn from.
+        """
+        matrix = self.matrix
+        others = np.array([task != matrix.tasks[row] for task in matrix.tasks])
+        errors, memory = matrix.errors[others], matrix.memory[others]
+        if self.fraction is not None:
+            seed = _derived(self.seed, row)
+            drawn = sampling.plan(memory, self.fraction, self.scheme, seed)
+            errors = np.where(drawn, errors, np.nan)
+        past = ErrorMatrix(
+            matrix.space,
+            tuple(self.name(other) for other in np.flatnonzero(others).tolist()),
+            errors,
+            memory,
+        )
+        try:
+            meta = MetaModel.fit(past, rank=self.rank)
+        except ValueError as problem:
+            raise ValueError(f"without {self.name(row)!r}: {problem}") from problem
+        return Split(meta, matrix.memory[row], matrix.errors[row], self._considered(row))
+
+    def scores(self, row: int) -> list[Score]:
+        """The scores of all strategies on the task of one row."""
+        split = self.split(row)
+        counts = sorted(set(self.measurements))
+        return [
+            Score(self.name(row), name, count, self.seed, quality)
+            for name, strategy in self.strategies.items()
+            for count, quality in zip(
+                counts,
+                split.qualities(strategy, counts, _derived(self.seed, row)),
+                strict=True,
+            )
+        ]
+
+    def run(self, jobs: int = 1) -> Iterator[Score]:
+        """Leaves out every task in turn, showing progress on standard error.
+
+        Args:
+            jobs: Processes; tasks are shared between them.
+
+        Raises:
+            ValueError: As :meth:`split`.
+        """
+        rows = range(len(self.matrix.tasks))
+        with tqdm(total=len(rows), unit="task", leave=False) as bar:
+            for scores in self._by_row(rows, jobs):
+                yield from scores
+                bar.update()
+
+    def _by_row(self, rows: range, jobs: int) -> Iterator[list[Score]]:
+        if jobs == 1:
+            yield from map(self.scores, rows)
+            return
+        with worker_pool(jobs, _set_up, self) as pool:
+            for future in [pool.submit(_scores, row) for row in rows]:
+                yield future.result()
+
+    def _considered(self, row: int) -> NDArray[np.bool_]:
+        cap = np.inf if self.memory_cap is None else parse_size(self.memory_cap)
+        memory = self.matrix.memory[row]
+        considered: NDArray[np.bool_] = self.matrix.observed[row] & (memory <= cap)
+        return considered
+
+
+def _derived(seed: int, row: int) -> int:
+    """A seed of its own for every task."""
+    return int(np.random.SeedSequence((seed, row)).generate_state(1)[0])
+
+
+_worker: Evaluation
+"""What a worker process evaluates."""
+
+
+def _set_up(evaluation: Evaluation) -> None:
+    global _worker
+    _worker = evaluation
+
+
+def _scores(row: int) -> list[Score]:
+    return _worker.scores(row)

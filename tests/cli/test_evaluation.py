@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import csv
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import Result
+
+from optuna_peppp.evaluation import STRATEGIES, Evaluation
+from optuna_peppp.matrix import ErrorMatrix
+
+
+def test_evaluate_prints_means_and_writes_every_score(
+    invoke: Callable[..., Result], corpus: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "scores.csv"
+    result = invoke(
+        *("evaluate", "--corpus", corpus, "--strategy", "ed-mf", "--strategy", "random-mf"),
+        *("--measurements", "1,4", "--rank", "2", "--seed", "3", "--output", output),
+    )
+    matrix = ErrorMatrix.read_csv(corpus)
+    strategies = {name: STRATEGIES[name] for name in ("ed-mf", "random-mf")}
+    expected = list(Evaluation(matrix, strategies, measurements=(1, 4), rank=2, seed=3).run())
+    with output.open(newline="") as file:
+        assert list(csv.DictReader(file)) == [
+            {name: str(value) for name, value in score.as_row().items()} for score in expected
+        ]
+    values = [s.quality.hyperdiff for s in expected if (s.strategy, s.measurements) == ("ed-mf", 4)]
+    lines = result.stdout.splitlines()
+    assert lines[0] == "Mean ± standard error over 4 tasks, by number of measurements"
+    row = lines[next(i for i, line in enumerate(lines) if line.startswith("hyperdiff")) + 1]
+    mean, error = np.mean(values), np.std(values, ddof=1) / 2
+    assert row.split() == ["ed-mf", *row.split()[1:4], f"{mean:.4f}", "±", f"{error:.4f}"]
+
+
+def test_evaluate_samples_and_caps(invoke: Callable[..., Result], corpus: Path) -> None:
+    command = ("evaluate", "--corpus", corpus, "--strategy", "ed-mf", "--measurements", "3")
+    plain = invoke(*command).stdout
+    sampled = invoke(*command, "--fraction", "0.4", "--scheme", "memory").stdout
+    capped = invoke(*command, "--memory-cap", "1500").stdout
+    assert len({plain, sampled, capped}) == 3
+    assert plain.count("ed-mf") == sampled.count("ed-mf") == capped.count("ed-mf") == 6
+
+
+def test_the_help_defines_what_is_printed(invoke: Callable[..., Result], corpus: Path) -> None:
+    printed = invoke("evaluate", "--corpus", corpus, "--rank", "1").stdout
+    shown = invoke("evaluate", "--help").stdout
+    for line in printed.splitlines():
+        if line and not line.startswith(("  ", "Mean")):
+            assert f"{line.split()[0]}: " in shown
+
+
+BAD = {
+    "corpus": (["--corpus", "nosuch"], "a corpus that ships"),
+    "file": (["--corpus", "nosuch.csv"], "nosuch.csv"),
+    "measurements": (["--measurements", "1,x"], "numbers from 1, such as 1,3,6; got '1,x'"),
+    "zero": (["--measurements", "0"], "numbers from 1"),
+    "cap": (["--memory-cap", "10"], "memory_cap must leave"),
+    "fraction": (["--fraction", "2"], "fraction must be above 0 and at most 1"),
+    "rank": (["--rank", "4"], "rank must be between 1 and 3"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence(name: str, invoke: Callable[..., Result], corpus: Path) -> None:
+    arguments, message = BAD[name]
+    result = invoke("evaluate", "--corpus", corpus, *arguments, code=2)
+    (line,) = result.output.splitlines()[-1:]
+    assert line.startswith("Error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_too_few_tasks_are_one_sentence(
+    tasks: int, invoke: Callable[..., Result], tmp_path: Path
+) -> None:
+    path = tmp_path / "corpus.csv"
+    rows = [f"{task},1-4-{m},1-6-7,0.{m},{m}" for task in range(tasks) for m in (1, 2)]
+    path.write_text("\n".join(["task,format_a,format_b,error,memory", *rows]) + "\n")
+    result = invoke("evaluate", "--corpus", path, code=2)
+    assert result.output == (
+        "Error: matrix must hold at least three tasks, one to leave out and two to learn from; "
+        f"got {tasks}\n"
+    )
+
+
+@pytest.mark.usefixtures("_hears_ctrl_c")
+def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
+    corpus, output = tmp_path / "corpus.csv", tmp_path / "scores.csv"
+    rng = np.random.default_rng(0)
+    with corpus.open("w") as file:
+        file.write("task,x,error,memory\n")
+        for task in range(400):
+            for x in range(60):
+                file.write(f"{task},{x},{rng.uniform():.3f},{x + 1}\n")
+    command = [sys.executable, "-m", "optuna_peppp", "evaluate", "--corpus", str(corpus)]
+    process = subprocess.Popen(
+        [*command, "--strategy", "ed-mf", "--output", str(output), "--jobs", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    shown = ""
+    while not re.search(r"[1-9]\d*/400", shown):
+        read = process.stderr.read(1)
+        assert read, shown
+        shown += read
+    process.send_signal(signal.SIGINT)
+    printed, told = process.communicate(timeout=30)
+    assert process.returncode == 130, told
+    assert "Interrupted" in told
+    tasks = {row["task"] for row in csv.DictReader(output.read_text().splitlines())}
+    assert 0 < len(tasks) < 400
+    assert f"over {len(tasks)} tasks" in printed
