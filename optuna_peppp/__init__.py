@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from optuna_peppp.prediction import Prediction, Recommendation
     from optuna_peppp.sampler import PEPPPSampler
     from optuna_peppp.space import ConfigurationSpace
-    from optuna_peppp.study import predict
+    from optuna_peppp.study import error_matrix_from_studies, predict
 
 _MODULES: Final = {
     "ConfigurationSpace": "space",
@@ -34,6 +34,7 @@ _MODULES: Final = {
     "Prediction": "prediction",
     "Recommendation": "prediction",
     "build_model": "lowprecision",
+    "error_matrix_from_studies": "study",
     "load_corpus": "matrix",
     "memory_vector": "lowprecision",
     "predict": "study",
@@ -52,6 +53,7 @@ __all__ = [
     "Prediction",
     "Recommendation",
     "build_model",
+    "error_matrix_from_studies",
     "load_corpus",
     "memory_vector",
     "predict",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+from itertools import repeat
 from os import PathLike
 from pathlib import Path
 from statistics import fmean
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp.space import ConfigurationSpace, Value
-from optuna_peppp.table import RESERVED, CorpusTable, Row, choice, located
+from optuna_peppp.table import MAX_DISAGREEMENT, RESERVED, CorpusTable, located
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,28 +105,28 @@ class ErrorMatrix:
             ValueError: The file cannot be read as such; the message names path and line.
             FileNotFoundError: There is no such file.
         """
-        table = CorpusTable.read(Path(path))
+        return cls.from_table(CorpusTable.read(Path(path)), space)
+
+    @classmethod
+    def from_table(cls, table: CorpusTable, space: ConfigurationSpace | None = None) -> Self:
+        """The matrix of a corpus that was read already; see :meth:`read_csv`."""
         if space is None:
             space = table.space()
-        with located(path, 1):
+        with located(table.rows[0].path, 1):
             missing = [name for name in space.names if name not in table.names]
             if missing:
                 raise ValueError(
                     f"the header must name what the space tunes, {', '.join(space.names)}; "
                     f"missing {', '.join(missing)}"
                 )
+        entries = table.entries(space)
         tasks: dict[tuple[str, str], int] = {}
-        repeats: dict[tuple[int, int], list[Row]] = {}
-        for row in table.rows:
-            with located(path, row.line):
-                column = space.index(
-                    {name: choice(row.texts[name], space.choices[name]) for name in space.names}
-                )
-            task = tasks.setdefault((row.task, row.model), len(tasks))
-            repeats.setdefault((task, column), []).append(row)
+        for task, model, _ in entries:
+            tasks.setdefault((task, model), len(tasks))
         errors = np.full((len(tasks), len(space)), np.nan)
         memory = errors.copy()
-        for entry, rows in repeats.items():
+        for (task, model, column), rows in entries.items():
+            entry = tasks[task, model], column
             errors[entry] = fmean(row.error for row in rows)
             known = [row.memory for row in rows if not math.isnan(row.memory)]
             memory[entry] = fmean(known) if known else math.nan
@@ -134,7 +135,7 @@ class ErrorMatrix:
             tuple(task for task, _ in tasks),
             errors,
             memory,
-            tuple(model for _, model in tasks) if table.has_models else (),
+            tuple(model for _, model in tasks) if "model" in table.columns else (),
             {name: table.setting(name) for name in table.names if name not in space.names},
         )
 
@@ -169,6 +170,75 @@ def load_corpus(name: str) -> ErrorMatrix:
     Raises:
         ValueError: No corpus of that name ships; the message lists those that do.
     """
+    return ErrorMatrix.from_table(_shipped(name))
+
+
+def read_corpus(corpus: str) -> ErrorMatrix:
+    """A corpus as a command names it; see :func:`read_table`."""
+    return ErrorMatrix.from_table(read_table(corpus))
+
+
+def read_table(corpus: str) -> CorpusTable:
+    """A corpus as a command names it: a file that ends in ``.csv``, or one that ships.
+
+    Raises:
+        ValueError, FileNotFoundError: As :meth:`ErrorMatrix.read_csv` and :func:`load_corpus`.
+    """
+    return CorpusTable.read(Path(corpus)) if corpus.endswith(".csv") else _shipped(corpus)
+
+
+def stack(matrices: Sequence[ErrorMatrix]) -> ErrorMatrix:
+    """The tasks of all matrices in one matrix, in the space of the first.
+
+    A task that several matrices hold with the same model is one row; entries that several
+    measured are averaged. Settings that differ are dropped.
+
+    Raises:
+        ValueError: The matrices tune other names or choices (their order does not matter), or
+            disagree about an entry by more than repeats may.
+    """
+    space = matrices[0].space
+    for number, matrix in enumerate(matrices, start=1):
+        if _unordered(matrix.space) != _unordered(space):
+            raise ValueError(
+                f"all sources must tune the same names and choices; source 1 tunes "
+                f"{space.choices}, source {number} tunes {matrix.space.choices}. `optuna-peppp "
+                "corpus merge` makes one corpus of files that differ"
+            )
+    orders = [[m.space.index(space.params(j)) for j in range(len(space))] for m in matrices]
+    errors, memory = (
+        np.concatenate([array[:, order] for array, order in zip(arrays, orders, strict=True)])
+        for arrays in ([m.errors for m in matrices], [m.memory for m in matrices])
+    )
+    rows: dict[tuple[str, str], list[int]] = {}
+    keys = (key for m in matrices for key in zip(m.tasks, m.models or repeat(""), strict=False))
+    for row, key in enumerate(keys):
+        rows.setdefault(key, []).append(row)
+    for (task, model), same in rows.items():
+        spread = np.fmax.reduce(errors[same]) - np.fmin.reduce(errors[same])
+        for index in np.flatnonzero(spread > MAX_DISAGREEMENT)[:1].tolist():
+            raise ValueError(
+                f"the sources must agree within {MAX_DISAGREEMENT} about what they both measured; "
+                f"of task {task!r}{f' with {model!r}' if model else ''}, configuration "
+                f"{space.params(index)}, the errors are {errors[same, index]}. Leave one out or "
+                "rename the task"
+            )
+    models = tuple(model for _, model in rows)
+    return ErrorMatrix(
+        space,
+        tuple(task for task, _ in rows),
+        np.array([_mean(errors[same]) for same in rows.values()]),
+        np.array([_mean(memory[same]) for same in rows.values()]),
+        models if any(models) else (),
+        {
+            name: value
+            for name, value in matrices[0].settings.items()
+            if all(matrix.settings.get(name) == value for matrix in matrices)
+        },
+    )
+
+
+def _shipped(name: str) -> CorpusTable:
     folder = resources.files("optuna_peppp").joinpath("corpora")
     shipped = {
         entry.name.removesuffix(".csv"): entry
@@ -178,10 +248,20 @@ def load_corpus(name: str) -> ErrorMatrix:
     if name not in shipped:
         raise ValueError(
             f"name must be a corpus that ships ({', '.join(sorted(shipped)) or 'none does'}); "
-            f"got {name!r}. ErrorMatrix.read_csv reads a file of your own"
+            f"got {name!r}. A file of your own, which ErrorMatrix.read_csv reads, ends in .csv"
         )
     with resources.as_file(shipped[name]) as path:
-        return ErrorMatrix.read_csv(path)
+        return CorpusTable.read(path)
+
+
+def _unordered(space: ConfigurationSpace) -> dict[str, frozenset[Value]]:
+    return {name: frozenset(values) for name, values in space.choices.items()}
+
+
+def _mean(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shape (d,), the mean of what is not NaN in every column of (m, d), NaN where all are."""
+    counts = np.count_nonzero(~np.isnan(rows), axis=0)
+    return np.asarray(np.nansum(rows, axis=0) / np.where(counts, counts, np.nan))
 
 
 def _array(name: str, values: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -1,13 +1,21 @@
-"""A prediction as people and as programs read it."""
+"""Predictions, corpora and meta-models as people and as programs read them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from typing import Final
 
 import numpy as np
 
+from optuna_peppp.matrix import ErrorMatrix
+from optuna_peppp.meta import MetaModel
 from optuna_peppp.prediction import Prediction, Recommendation
 from optuna_peppp.sizes import format_size
+from optuna_peppp.table import CorpusTable
+
+_LISTED: Final = 8
+"""Names that a line lists, of many."""
 
 
 def as_text(
@@ -60,6 +68,81 @@ def as_json(prediction: Prediction, recommendation: Recommendation) -> str:
         "recommendation": recommendation.index,
     }
     return json.dumps(content, indent=2) + "\n"
+
+
+def corpus_as_text(table: CorpusTable) -> str:
+    """What a corpus holds, and what it lacks: a line each.
+
+    Raises:
+        ValueError: As :meth:`ErrorMatrix.read_csv`.
+    """
+    matrix = ErrorMatrix.from_table(table)
+    observed, space = matrix.observed, matrix.space
+    errors = matrix.errors[observed]
+    known = matrix.memory[~np.isnan(matrix.memory)]
+    never = np.flatnonzero(~observed.any(axis=0)).tolist()
+    counts = observed.sum(axis=1)
+    rows = [
+        f"{task} ({model})" if len(set(matrix.models)) > 1 else task
+        for task, model in zip(matrix.tasks, matrix.models or matrix.tasks, strict=True)
+    ]
+    tuned = (f"{name} ({len(values)})" for name, values in space.choices.items())
+    lines = {
+        "tasks": f"{len(rows)}: {_listed(rows)}",
+        "networks": _listed(dict.fromkeys(matrix.models)) or "not told",
+        "configurations": f"{len(space)}: {', '.join(tuned)}",
+        "settings": _listed(f"{name} {value}" for name, value in matrix.settings.items()) or "none",
+        "observed": f"{errors.size} of {observed.size} entries, {errors.size / observed.size:.1%}",
+        "errors": f"{errors.min():.4g} to {errors.max():.4g}, median {np.median(errors):.4g}",
+        "memory": f"{format_size(known.min())} to {format_size(known.max())}"
+        if known.size
+        else "unknown",
+        "repeats": _repeats(table, matrix),
+    }
+    if observed.all():
+        squares = np.linalg.svd(matrix.errors, compute_uv=False)[:5] ** 2
+        shares = np.cumsum(squares) / (np.square(matrix.errors).sum() or 1.0)
+        lines["singular values"] = (
+            f"{', '.join(f'{share:.2%}' for share in shares)} of their squares in the first "
+            f"{len(shares)}, added up"
+        )
+    else:
+        least = counts.argsort(kind="stable").tolist()
+        names = [" / ".join(map(str, space.params(index).values())) for index in never]
+        lines["never measured"] = f"{len(never)}: {_listed(names)}" if never else "none"
+        lines["measured least"] = _listed(f"{rows[row]} {counts[row]}" for row in least)
+    return "\n".join(f"{name:<17}{text}" for name, text in lines.items())
+
+
+def fit_as_text(meta: MetaModel, matrix: ErrorMatrix) -> str:
+    """What a meta-model learned from, and how its rank was chosen."""
+    observed = matrix.observed
+    return "\n".join(
+        [
+            f"Learned from {len(meta.tasks)} tasks and {len(meta.space)} configurations, "
+            f"{observed.mean():.1%} of their errors measured.",
+            "Chosen: " + meta.selection if meta.selection else f"Rank {meta.rank}, as asked for.",
+        ]
+    )
+
+
+def _repeats(table: CorpusTable, matrix: ErrorMatrix) -> str:
+    """How often entries were measured again, and how far the errors lie apart."""
+    repeated = [rows for rows in table.entries(matrix.space).values() if len(rows) > 1]
+    if not repeated:
+        return "none"
+    errors = [[row.error for row in rows] for rows in repeated]
+    spreads = [max(entry) - min(entry) for entry in errors]
+    return (
+        f"{len(repeated)} entries measured up to {max(map(len, errors))} times; largest less "
+        f"smallest error {np.median(spreads):.4g} in the median, at most {max(spreads):.4g}"
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The names, or the first of them."""
+    names = list(names)
+    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
 
 
 def _rows(prediction: Prediction, indices: list[int], chosen: int | None = None) -> list[str]:

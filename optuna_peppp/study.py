@@ -1,21 +1,27 @@
-"""Optuna studies as measurements: what a study tells about one task."""
+"""Optuna studies as measurements: what a study tells about one task, and many about all."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
+from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.prediction import Prediction
+from optuna_peppp.space import FORMAT_NAMES, ConfigurationSpace
 from optuna_peppp.trials import check_minimized
 
 if TYPE_CHECKING:
     from optuna.study import Study
+    from optuna.trial import FrozenTrial
 
     from optuna_peppp.meta import MetaModel
-    from optuna_peppp.space import ConfigurationSpace
 
 
 def measurements(
@@ -40,30 +46,11 @@ def measurements(
         ValueError: The first objective is maximized; trials were completed, but none of them in
             ``space``; or an error is not between 0 and 1.
     """
-    check_minimized(study)
-    indices: list[int] = []
-    errors: list[float] = []
-    misfit = ""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        try:
-            index = space.index(trial.params)
-        except ValueError as problem:
-            misfit = f"Trial {trial.number}: {problem}"
-            continue
-        error = trial.values[0]
-        if not 0 <= error <= 1:
-            raise ValueError(
-                f"trial {trial.number} must report an error between 0 and 1, the ratio of "
-                f"misclassified images, as its first value; got {error}"
-            )
-        indices.append(index)
-        errors.append(error)
-    if misfit and not indices:
-        raise ValueError(
-            f"study {study.study_name!r} must tune {', '.join(space.names)} with the choices of "
-            f"the space, as space.suggest(trial) does; no completed trial fits. {misfit}"
-        )
-    return np.array(indices, dtype=np.intp), np.array(errors, dtype=np.float64)
+    trials = _measured(study, space)
+    return (
+        np.array([index for index, _ in trials], dtype=np.intp),
+        np.array([trial.values[0] for _, trial in trials], dtype=np.float64),
+    )
 
 
 def predict(study: Study, meta: MetaModel, memory: ArrayLike) -> Prediction:
@@ -83,3 +70,151 @@ def predict(study: Study, meta: MetaModel, memory: ArrayLike) -> Prediction:
     """
     indices, errors = measurements(study, meta.space)
     return Prediction.from_measurements(meta, memory, indices, errors)
+
+
+def error_matrix_from_studies(
+    studies: Iterable[Study], space: ConfigurationSpace, memory: ArrayLike | None = None
+) -> ErrorMatrix:
+    """The error matrix that past studies make: one row a study, named after it.
+
+    What counts is what :func:`measurements` counts: completed trials, diverged ones included;
+    repeats are averaged. A study that cannot be a row, because it tunes something else,
+    maximizes, completed no trial or reported an error that is none, is left out with a warning.
+
+    Args:
+        studies: One study per task.
+        space: The configurations; :func:`space_of` finds those that studies share.
+        memory: Bytes of every configuration: shape (d,) for all tasks, or (n, d) with one row
+            per study. By default what the studies report as their second objective, known for
+            what they measured only.
+
+    Raises:
+        ValueError: No study can be a row, or ``memory`` is of another shape or not positive.
+
+    Warns:
+        UserWarning: A study is left out, and why.
+    """
+    studies = list(studies)
+    shape = (len(studies), len(space))
+    given = None if memory is None else np.asarray(memory, dtype=np.float64)
+    if given is not None and given.shape not in (shape, shape[1:]):
+        raise ValueError(
+            f"memory must have shape ({len(space)},), one entry per configuration of space, or "
+            f"{shape}, one row per study; got {given.shape}"
+        )
+    tasks, errors, bytes_needed = [], [], []
+    for row, study in enumerate(studies):
+        try:
+            trials = _measured(study, space)
+            if not trials:
+                raise ValueError(f"study {study.study_name!r} has no completed trial")
+            known = _reported_memory(study, trials, space) if given is None else given
+        except ValueError as problem:
+            warnings.warn(f"left out: {problem}", stacklevel=2)
+            continue
+        indices = [index for index, _ in trials]
+        tasks.append(study.study_name)
+        errors.append(_averaged(indices, [trial.values[0] for _, trial in trials], space))
+        bytes_needed.append(known if known.ndim == 1 else known[row])
+    if not tasks:
+        raise ValueError(
+            f"studies must hold at least one that completed trials in the space, with the error "
+            f"as its first objective, minimized; of {len(studies)} none does. Name other studies, "
+            "or fill them with `optuna-peppp tune --storage`"
+        )
+    return ErrorMatrix(space, tuple(tasks), np.array(errors), np.array(bytes_needed))
+
+
+def space_of(studies: Iterable[Study]) -> ConfigurationSpace:
+    """The space that most studies tune; of equally many, that of the earliest study.
+
+    A study tunes the categorical parameters of its completed trials: ``format_a`` and
+    ``format_b`` first, then the others by name.
+
+    Raises:
+        ValueError: No study completed a trial with parameters that a space can hold.
+    """
+    tuned = [space for study in studies if (space := _tuned(study)) is not None]
+    if not tuned:
+        raise ValueError(
+            "studies must hold completed trials with categorical parameters, as "
+            "space.suggest(trial) makes them; there is none. Fill them with `optuna-peppp tune "
+            "--storage`"
+        )
+    return Counter(tuned).most_common(1)[0][0]
+
+
+def _measured(study: Study, space: ConfigurationSpace) -> list[tuple[int, FrozenTrial]]:
+    """Configurations and their completed trials; see :func:`measurements`."""
+    check_minimized(study)
+    name = f"study {study.study_name!r}"
+    measured: list[tuple[int, FrozenTrial]] = []
+    misfit = ""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        try:
+            index = space.index(trial.params)
+        except ValueError as problem:
+            misfit = f"Trial {trial.number}: {problem}"
+            continue
+        if not 0 <= trial.values[0] <= 1:
+            raise ValueError(
+                f"trial {trial.number} of {name} must report an error between 0 and 1, the ratio "
+                f"of misclassified images, as its first value; got {trial.values[0]}"
+            )
+        measured.append((index, trial))
+    if misfit and not measured:
+        raise ValueError(
+            f"{name} must tune {', '.join(space.names)} with the choices of the space, as "
+            f"space.suggest(trial) does; no completed trial fits. {misfit}"
+        )
+    return measured
+
+
+def _reported_memory(
+    study: Study, trials: list[tuple[int, FrozenTrial]], space: ConfigurationSpace
+) -> NDArray[np.float64]:
+    """Shape (d,), the second values of a study, averaged; NaN where it measured nothing."""
+    if len(study.directions) == 1:
+        return np.full(len(space), np.nan)
+    for _, trial in trials:
+        if not 0 < trial.values[1] < np.inf:
+            raise ValueError(
+                f"trial {trial.number} of study {study.study_name!r} must report its memory, a "
+                f"positive number of bytes, as its second value; got {trial.values[1]}. Pass "
+                "memory to use none of the reported"
+            )
+    return _averaged([index for index, _ in trials], [t.values[1] for _, t in trials], space)
+
+
+def _averaged(
+    indices: list[int], values: list[float], space: ConfigurationSpace
+) -> NDArray[np.float64]:
+    """Shape (d,), the mean value of every index; NaN where there is none."""
+    counts = np.bincount(indices, minlength=len(space))
+    sums = np.bincount(indices, weights=values, minlength=len(space))
+    means = np.full(len(space), np.nan)
+    means[counts > 0] = sums[counts > 0] / counts[counts > 0]
+    return means
+
+
+def _tuned(study: Study) -> ConfigurationSpace | None:
+    """The space of most of a study's completed trials, None where they have none."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    seen = Counter(_categorical(trial) for trial in trials)
+    try:
+        return ConfigurationSpace(dict(seen.most_common(1)[0][0])) if seen else None
+    except ValueError:  # choices that are None or truth values, formats that are none
+        return None
+
+
+def _categorical(trial: FrozenTrial) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    """The categorical parameters of a trial and their choices, in our own order.
+
+    Not every storage keeps the order of the parameters.
+    """
+    choices = {
+        name: distribution.choices
+        for name, distribution in trial.distributions.items()
+        if isinstance(distribution, CategoricalDistribution)
+    }
+    return tuple(sorted(choices.items(), key=lambda item: (item[0] not in FORMAT_NAMES, item[0])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,41 +19,51 @@ _REQUIRED: Final = ("task", "error", "memory")
 RESERVED: Final = ("task", "model", "error", "memory")
 """Columns that are neither a choice nor a setting."""
 
+MAX_DISAGREEMENT: Final = 0.5
+"""How far errors of one task and configuration may lie apart to be repeats, and be averaged."""
+
 
 class Row(NamedTuple):
     """One measurement of a corpus.
 
     Attributes:
-        line: Where it stands in the file.
-        task: The data set.
-        model: The network, empty where it is not told.
-        texts: The text of every configuration column, formats in their one spelling.
+        path: The file it stands in.
+        line: Where it stands there.
+        fields: The text of every column, formats in their one spelling.
         error: Test error in [0, 1].
         memory: Bytes, NaN where unknown.
     """
 
+    path: Path
     line: int
-    task: str
-    model: str
-    texts: dict[str, str]
+    fields: dict[str, str]
     error: float
     memory: float
+
+    @property
+    def task(self) -> str:
+        """The data set."""
+        return self.fields["task"]
+
+    @property
+    def model(self) -> str:
+        """The network, empty where it is not told."""
+        return self.fields.get("model", "")
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusTable:
-    """A corpus as it stands in its file.
+    """A corpus as it stands in its file, or in several.
 
     Attributes:
-        path: The file.
-        names: The configuration columns.
-        has_models: Whether there is a column ``model``.
+        columns: The names of all columns.
+        names: The configuration columns: what stands before ``memory`` and is none of
+            ``RESERVED``.
         rows: The measurements, at least one.
     """
 
-    path: Path
+    columns: list[str]
     names: list[str]
-    has_models: bool
     rows: list[Row]
 
     @classmethod
@@ -92,35 +103,92 @@ class CorpusTable:
                 raise ValueError("the file holds no measurement after its header")
         names = [name for name in header[: header.index("memory")] if name not in RESERVED]
         rows: list[Row] = []
-        for line, fields in lines[1:]:
+        for line, texts in lines[1:]:
             with located(path, line):
-                if len(fields) != len(header):
+                if len(texts) != len(header):
                     raise ValueError(
-                        f"expected {len(header)} fields, as in the header; got {len(fields)}"
+                        f"expected {len(header)} fields, as in the header; got {len(texts)}"
                     )
-                row = dict(zip(header, fields, strict=True))
+                fields = dict(zip(header, texts, strict=True))
+                fields.update({name: _spelling(name, fields[name]) for name in names})
                 rows.append(
-                    Row(
-                        line,
-                        row["task"],
-                        row.get("model", ""),
-                        {name: _spelling(name, row[name]) for name in names},
-                        _error(row["error"]),
-                        _memory(row["memory"]),
-                    )
+                    Row(path, line, fields, _error(fields["error"]), _memory(fields["memory"]))
                 )
-        return cls(path, names, "model" in header, rows)
+        return cls(header, names, rows)
+
+    @classmethod
+    def merged(cls, tables: Sequence[Self]) -> Self:
+        """The rows of all tables, of equal rows the first.
+
+        The columns after ``memory``, and ``model``, are those of all tables, empty where a
+        table lacks them.
+
+        Raises:
+            ValueError: The configuration columns are not the same.
+        """
+        first = tables[0]
+        for table in tables[1:]:
+            if set(table.names) != set(first.names):
+                raise ValueError(
+                    f"the configuration columns, those before memory, must be the same in all "
+                    f"files; {first.rows[0].path} has {', '.join(first.names)}, "
+                    f"{table.rows[0].path} has {', '.join(table.names)}. Add the missing columns"
+                )
+        everywhere = dict.fromkeys(name for table in tables for name in table.columns)
+        before = ["task", *(["model"] if "model" in everywhere else []), *first.names]
+        further = [name for name in everywhere if name not in (*RESERVED, *first.names)]
+        columns = [*before, "error", "memory", *further]
+        rows: dict[tuple[str, ...], Row] = {}
+        for row in (row for table in tables for row in table.rows):
+            rows.setdefault(tuple(row.fields.get(name, "") for name in columns), row)
+        return cls(columns, first.names, list(rows.values()))
+
+    def write(self, path: Path) -> None:
+        """Writes a corpus file, which appears whole or not at all."""
+        temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+        try:
+            with temporary.open("x", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, self.columns, restval="", lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(row.fields for row in self.rows)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def entries(self, space: ConfigurationSpace) -> dict[tuple[str, str, int], list[Row]]:
+        """The measurements of every task, model and configuration, in order of appearance.
+
+        Raises:
+            ValueError: A row is outside ``space``, or repeats disagree too much to be averaged.
+        """
+        entries: dict[tuple[str, str, int], list[Row]] = {}
+        for row in self.rows:
+            with located(row.path, row.line):
+                index = space.index(
+                    {name: choice(row.fields[name], space.choices[name]) for name in space.names}
+                )
+            entries.setdefault((row.task, row.model, index), []).append(row)
+        for repeats in entries.values():
+            low, high = (pick(repeats, key=lambda row: row.error) for pick in (min, max))
+            if high.error - low.error > MAX_DISAGREEMENT:
+                raise ValueError(
+                    f"{high.path}, line {high.line}: error {high.error} is too far from "
+                    f"{low.error} in {low.path}, line {low.line}, for repeats of one "
+                    "configuration on one task, which are averaged; remove what is wrong, or tell "
+                    "them apart by a column before error"
+                )
+        return entries
 
     def space(self) -> ConfigurationSpace:
         """What varies, and the formats, in canonical order."""
         choices: dict[str, list[Value]] = {}
         for name in self.names:
-            values = _values(row.texts[name] for row in self.rows)
+            values = _values(row.fields[name] for row in self.rows)
             if name in FORMAT_NAMES:
                 choices[name] = sorted(values, key=lambda value: FloatFormat.parse(str(value)))
             elif len(values) > 1:
                 choices[name] = values
-        with located(self.path, 1):
+        with located(self.rows[0].path, 1):
             if not choices:
                 raise ValueError(
                     "a column between task and error must take more than one value; "
@@ -130,12 +198,12 @@ class CorpusTable:
 
     def setting(self, name: str) -> Value:
         """The one value of a column that is not tuned."""
-        first = self.rows[0].texts[name]
+        first = self.rows[0].fields[name]
         for row in self.rows:
-            with located(self.path, row.line):
-                if row.texts[name] != first and len(_values((first, row.texts[name]))) > 1:
+            with located(row.path, row.line):
+                if row.fields[name] != first and len(_values((first, row.fields[name]))) > 1:
                     raise ValueError(
-                        f"{name} is {row.texts[name]!r} here and {first!r} before; put {name} "
+                        f"{name} is {row.fields[name]!r} here and {first!r} before; put {name} "
                         "into the space or keep one value"
                     )
         return _values((first,))[0]

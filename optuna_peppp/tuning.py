@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -12,30 +9,26 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.exceptions import ExperimentalWarning
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
-from optuna_peppp.matrix import ErrorMatrix, load_corpus
+from optuna_peppp.matrix import read_corpus
 from optuna_peppp.meta import MetaModel
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.sampler import PEPPPSampler, Strategy
 from optuna_peppp.sizes import format_size
+from optuna_peppp.storage import experimental, open_storage, storage_errors
 from optuna_peppp.study import predict
 
 if TYPE_CHECKING:
     from optuna_peppp.lowprecision import Experiment
 
 _ATTRIBUTE: Final = "optuna_peppp"
-"""Study attribute that holds what is needed to go on: experiment, corpus, rank and memory."""
+"""Study attribute with what is needed to go on: experiment, memory, and what was learned from."""
 
-_HEARTBEAT: Final = 60
-"""Seconds between signs of life of a running trial; without any, it counts as failed."""
+DEFAULT_CORPUS: Final = "plain3-cifar100"
+"""The past tasks to learn from, unless others are named."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +37,7 @@ class Tuning:
 
     Attributes:
         study: The Optuna study; its values are (error, memory in bytes).
-        meta: The meta-model, fitted to the corpus.
+        meta: The meta-model of past tasks.
         memory: (d,) bytes, the memory of every configuration of ``meta.space``.
     """
 
@@ -57,8 +50,9 @@ class Tuning:
         cls,
         experiment: Experiment,
         *,
-        corpus: str,
+        corpus: str | None = None,
         rank: int | None = None,
+        meta: str | None = None,
         storage: str | None = None,
         study_name: str = "tune",
     ) -> Self:
@@ -66,29 +60,44 @@ class Tuning:
 
         Args:
             experiment: The network, the data set and the settings of its trainings.
-            corpus: Past tasks: the name of a corpus that ships, or a CSV file.
-            rank: Rank of the meta-model.
+            corpus: Past tasks: the name of a corpus that ships, or a CSV file; by default
+                ``DEFAULT_CORPUS``.
+            rank: Rank of the meta-model that is fitted to them.
+            meta: A file of :meth:`MetaModel.save`, instead of corpus and rank.
             storage: A database URL, a journal file, or None to keep the study in memory.
             study_name: Name of the study.
 
         Raises:
-            ValueError: The corpus or the storage cannot be read, the corpus tunes what the
+            ValueError: The past tasks or the storage cannot be read, they tune what the
                 experiment does not know, or the stored study is of another experiment.
         """
         from optuna_peppp.lowprecision.experiment import TUNABLE
 
-        meta = _fit(corpus, rank)
-        unknown = set(meta.space.names) - {"format_a", "format_b", *TUNABLE}
+        if meta is not None and (corpus, rank) != (None, None):
+            raise ValueError(
+                f"the meta-model {meta} was fitted already, so that corpus and rank do not go with "
+                "it; give one or the other"
+            )
+        # Files by the path that holds in any folder, for who takes the study up elsewhere.
+        if meta is not None:
+            meta = str(Path(meta).absolute())
+        elif corpus is None:
+            corpus = DEFAULT_CORPUS
+        elif corpus.endswith(".csv"):
+            corpus = str(Path(corpus).absolute())
+        model = _learn(corpus, rank, meta)
+        unknown = set(model.space.names) - {"format_a", "format_b", *TUNABLE}
         if unknown:
             raise ValueError(
-                f"corpus {corpus!r} tunes {', '.join(sorted(unknown))}, which a named experiment "
+                f"{meta or corpus} tunes {', '.join(sorted(unknown))}, which a named experiment "
                 "cannot set; use PEPPPSampler with an objective of your own"
             )
-        memory = experiment.memory(meta.space)
+        memory = experiment.memory(model.space)
         settings = {name: v for name, v in asdict(experiment).items() if name != "device"}
-        with _storage_errors(storage):
+        opened = None if storage is None else open_storage(storage, create=True)
+        with storage_errors(storage):
             study = optuna.create_study(
-                storage=None if storage is None else _open(storage),
+                storage=opened,
                 study_name=study_name,
                 directions=["minimize", "minimize"],
                 load_if_exists=True,
@@ -111,32 +120,33 @@ class Tuning:
                     "experiment": settings,
                     "corpus": corpus,
                     "rank": rank,
+                    "meta": meta,
                     "memory": memory.tolist(),
                 },
             )
-            with _experimental():
+            with experimental():
                 study.set_metric_names(["error", "memory"])
-        return cls(study, meta, memory)
+        return cls(study, model, memory)
 
     @classmethod
     def load(cls, storage: str, study_name: str = "tune") -> Self:
         """Takes up a stored study to look at it.
 
         Raises:
-            ValueError: There is no such storage or study, or `tune` did not make it.
+            ValueError: There is no such storage or study, `tune` did not make it, or what it
+                learned from is gone.
         """
-        path = _file_of(storage)
-        if path is not None and not path.exists():
-            raise ValueError(f"there is no storage {storage}: {path} does not exist")
-        with _storage_errors(storage):
+        opened = open_storage(storage)
+        with storage_errors(storage):
             try:
-                study = optuna.load_study(storage=_open(storage), study_name=study_name)
+                study = optuna.load_study(storage=opened, study_name=study_name)
             except KeyError:
                 raise ValueError(f"there is no study {study_name!r} in {storage}") from None
             stored: dict[str, Any] | None = study.user_attrs.get(_ATTRIBUTE)
         if stored is None:
             raise ValueError(f"study {study_name!r} in {storage} was not made by `tune`")
-        return cls(study, _fit(stored["corpus"], stored["rank"]), np.array(stored["memory"]))
+        meta = _learn(stored["corpus"], stored["rank"], stored.get("meta"))
+        return cls(study, meta, np.array(stored["memory"]))
 
     def run(
         self,
@@ -199,50 +209,10 @@ class Tuning:
         return predict(self.study, self.meta, self.memory)
 
 
-def _fit(corpus: str, rank: int | None) -> MetaModel:
-    path = Path(corpus)
-    matrix = ErrorMatrix.read_csv(path) if path.suffix == ".csv" else load_corpus(corpus)
-    return MetaModel.fit(matrix, rank=rank)
-
-
-def _open(storage: str) -> BaseStorage:
-    with _experimental():
-        if "://" in storage:
-            return RDBStorage(storage, heartbeat_interval=_HEARTBEAT)
-        path = _file_of(storage)
-        if path is None:
-            raise ValueError(
-                "storage must be a database URL such as sqlite:///tune.db or a journal file "
-                f"such as tune.journal; got {storage!r}"
-            )
-        return JournalStorage(JournalFileBackend(str(path)))
-
-
-def _file_of(storage: str) -> Path | None:
-    """The file that a storage is kept in, None for a database server."""
-    if "://" not in storage:
-        return Path(storage) if Path(storage).suffix in (".journal", ".log") else None
-    with _storage_errors(storage):
-        url = make_url(storage)
-    is_file = url.get_backend_name() == "sqlite" and url.database
-    return Path(url.database) if is_file and url.database else None
-
-
-@contextmanager
-def _storage_errors(storage: str | None) -> Iterator[None]:
-    try:
-        yield
-    except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"storage {storage!r} cannot be opened: {reason}. It must be a database URL such as "
-            "sqlite:///tune.db or a journal file such as tune.journal"
-        ) from error
-
-
-@contextmanager
-def _experimental() -> Iterator[None]:
-    """Optuna warns of what it may change: heartbeats and metric names."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        yield
+def _learn(corpus: str | None, rank: int | None, meta: str | None) -> MetaModel:
+    """The meta-model: as it was saved, or fitted to a corpus."""
+    if meta is None:
+        return MetaModel.fit(read_corpus(corpus or DEFAULT_CORPUS), rank=rank)
+    if not Path(meta).is_file():
+        raise ValueError(f"there is no meta-model {meta}; `optuna-peppp fit` writes one")
+    return MetaModel.load(meta)

@@ -15,15 +15,16 @@ import optuna_peppp
 ROOT = Path(optuna_peppp.__file__).parent
 
 LAYERS = (
-    {"formats", "sizes", "pareto", "design", "completion", "sampling"},
-    {"space"},
+    {"formats", "sizes", "pareto", "design", "completion", "sampling"}
+    | {"archive", "processes", "storage"},
+    {"space", "selection"},
     {"table", "lowprecision"},
     {"matrix"},
     {"meta", "trials"},
     {"prediction"},
     {"sampler"},
     {"study"},
-    {"tuning", "collect", "report"},
+    {"tuning", "collect", "report", "evaluation"},
     {"cli"},
     {"__main__"},
 )
@@ -35,7 +36,7 @@ LOW_PRECISION = (
     {"training"},
     {"experiment"},
 )
-MAY_IMPORT_OPTUNA = {"trials", "sampler", "study", "tuning", "cli"}
+MAY_IMPORT_OPTUNA = {"trials", "sampler", "storage", "study", "tuning", "cli"}
 
 
 def _imports(path: Path, *, at_run_time: bool) -> Iterator[str]:

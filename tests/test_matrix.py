@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from optuna_peppp.matrix import ErrorMatrix, load_corpus
+from optuna_peppp.matrix import ErrorMatrix, load_corpus, read_corpus, stack
 from optuna_peppp.space import ConfigurationSpace, Value
 
 SPACE = ConfigurationSpace({"format_a": ["1-3-1", "1-4-3"], "format_b": ["1-6-7", "1-8-11"]})
@@ -301,6 +301,7 @@ def test_blank_lines_and_a_byte_order_mark_are_harmless(tmp_path: Path) -> None:
         (HEADER + ROW.replace("1000", "inf"), 2, "memory must be a positive number of bytes"),
         (HEADER + ROW + ROW.replace("1-4-3", "1-4"), 3, "such as '1-4-3'; got '1-4'"),
         (HEADER + ROW + "\n" + ROW.replace("1-6-7", "1-9-7"), 4, "between 2 and 8 bits; got 9"),
+        (HEADER + ROW + ROW.replace("0.25", "0.8"), 3, r"error 0.8 is too far from 0.25 in .* 2,"),
         (HEADER + ROW + '"never closed\n', 4, "not CSV in UTF-8"),
     ],
 )
@@ -361,3 +362,88 @@ def test_load_corpus_does_not_leave_its_folder() -> None:
         with pytest.raises(ValueError, match="name must be a corpus that ships") as caught:
             load_corpus(name)
         assert repr(name) in str(caught.value)
+
+
+def test_a_corpus_is_read_by_name_or_file(tmp_path: Path) -> None:
+    small().write_csv(tmp_path / "small.csv")
+    assert_same_measurements(read_corpus(str(tmp_path / "small.csv")), small())
+    assert_same_measurements(read_corpus("plain3-cifar100"), load_corpus("plain3-cifar100"))
+    with pytest.raises(ValueError, match=r"A file of your own, .* ends in \.csv"):
+        read_corpus(str(tmp_path / "small.txt"))
+
+
+# Several matrices
+
+
+def test_stacking_by_hand() -> None:
+    nan = math.nan
+    other = ErrorMatrix(
+        SPACE,
+        ("second", "third"),
+        np.array([[0.7, nan, nan, nan], [nan, 0.1, nan, nan]]),
+        np.array([[20.0, nan, 7.0, nan], [nan, 1.0, nan, nan]]),
+    )
+    both = stack([small(), other])
+    assert (both.space, both.tasks, both.models) == (SPACE, ("first", "second", "third"), ())
+    np.testing.assert_allclose(
+        both.errors, [[0.0, 0.1, 0.2, nan], [0.6, 0.6, 0.7, 1.0], [nan, 0.1, nan, nan]]
+    )
+    np.testing.assert_allclose(
+        both.memory, [[1.0, 2.0, 3.0, 4.0], [15.0, 20.0, 7.0, 40.0], [nan, 1.0, nan, nan]]
+    )
+
+
+def test_stacking_one_changes_nothing() -> None:
+    matrix = small(models=("plain3", "vgg11"), settings={"epochs": 6})
+    assert_same_measurements(stack([matrix]), matrix)
+
+
+def test_stacking_is_by_task_and_model() -> None:
+    named, other, bare = (
+        small(models=("plain3", "plain3"), settings={"epochs": 6, "rate": 0.1}),
+        small(models=("vgg11", "plain3"), settings={"epochs": 6, "rate": 0.2}),
+        small(),
+    )
+    both = stack([named, other])
+    assert list(zip(both.tasks, both.models, strict=True)) == [
+        ("first", "plain3"),
+        ("second", "plain3"),
+        ("first", "vgg11"),
+    ]
+    assert both.settings == {"epochs": 6}
+    three = stack([named, other, bare])
+    assert three.models == ("plain3", "plain3", "vgg11", "", "")
+    assert three.settings == {}
+
+
+@given(
+    errors=arrays(np.float64, (3, 4), elements=st.floats(0, 0.5) | st.just(math.nan)),
+    order=st.permutations(range(2)),
+)
+def test_stacking_finds_configurations_whatever_their_order(
+    errors: np.ndarray[tuple[int, int], np.dtype[np.float64]], order: list[int]
+) -> None:
+    names = [SPACE.names[position] for position in order]
+    turned = ConfigurationSpace({name: SPACE.choices[name][::-1] for name in names})
+    columns = [turned.index(SPACE.params(index)) for index in range(len(SPACE))]
+    memory = np.where(np.isnan(errors), np.nan, errors + 1)
+    moved = np.full((2, 3, 4), np.nan)
+    moved[:, :, columns] = errors, memory
+    tasks = ("a", "b", "c")
+    both = stack([ErrorMatrix(SPACE, tasks, errors, memory), ErrorMatrix(turned, tasks, *moved)])
+    np.testing.assert_array_equal(both.errors, errors)
+    np.testing.assert_array_equal(both.memory, memory)
+
+
+def test_matrices_that_cannot_be_stacked() -> None:
+    fewer = ConfigurationSpace({"format_a": ["1-3-1"], "format_b": ["1-6-7", "1-8-11"]})
+    other = ErrorMatrix(fewer, ("third",), np.full((1, 2), 0.5), np.ones((1, 2)))
+    with pytest.raises(ValueError, match=r"source 1 tunes .*'1-4-3'.*, source 2 tunes.*corpus mer"):
+        stack([small(), other])
+    extra = ConfigurationSpace({**SPACE.choices, "rate": [0.1]})
+    other = ErrorMatrix(extra, ("third",), np.full((1, 4), 0.5), np.ones((1, 4)))
+    with pytest.raises(ValueError, match="source 2 tunes"):
+        stack([small(), other])
+    far = small(errors=[[0.5, 0.1, 0.8, 0.0], [0.0, 0.6, 0.7, 1.0]])
+    with pytest.raises(ValueError, match=r"task 'first', configuration .*'1-4-3'.* \[0\.2 0\.8\]"):
+        stack([small(), far])

@@ -13,7 +13,7 @@ from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.meta import MetaModel
 from optuna_peppp.sampler import PEPPPSampler
 from optuna_peppp.space import ConfigurationSpace
-from optuna_peppp.study import measurements, predict
+from optuna_peppp.study import error_matrix_from_studies, measurements, predict, space_of
 
 SPACE = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1", "1-4-3"], "learning_rate": [0.1, 0.01]})
 D = len(SPACE)
@@ -113,7 +113,9 @@ def test_foreign_trials_that_did_not_finish_are_no_reason_to_refuse(study: Study
 def test_errors_that_are_no_ratio(study: Study, error: float) -> None:
     add(study, SPACE.params(0), 0.5, 1.0)
     add(study, SPACE.params(1), error, 1.0)
-    with pytest.raises(ValueError, match=rf"trial 1 must report an error between .* got {error}"):
+    with pytest.raises(
+        ValueError, match=rf"trial 1 of study 'task' must report an error between .* got {error}"
+    ):
         measurements(study, SPACE)
 
 
@@ -121,6 +123,166 @@ def test_a_maximized_first_objective() -> None:
     study = optuna.create_study(study_name="task", direction="maximize")
     with pytest.raises(ValueError, match="study 'task' must minimize its first objective"):
         measurements(study, SPACE)
+
+
+def studies_of(*names: str, objectives: int = 2) -> list[Study]:
+    directions = [StudyDirection.MINIMIZE] * objectives
+    return [optuna.create_study(study_name=name, directions=directions) for name in names]
+
+
+def test_studies_are_rows() -> None:
+    flowers, fish = studies_of("flowers", "fish")
+    add(flowers, SPACE.params(4), 0.2, 300.0)
+    add(flowers, SPACE.params(1), 1.0, 110.0)
+    add(flowers, SPACE.params(4), 0.4, 302.0)
+    add(fish, SPACE.params(0), 0.0, 90.0)
+    matrix = error_matrix_from_studies([flowers, fish], SPACE)
+    assert matrix.space == SPACE
+    assert matrix.tasks == ("flowers", "fish")
+    nan = np.nan
+    np.testing.assert_allclose(
+        matrix.errors, [[nan, 1.0, nan, nan, 0.3, nan], [0.0, nan, nan, nan, nan, nan]]
+    )
+    np.testing.assert_allclose(
+        matrix.memory, [[nan, 110, nan, nan, 301, nan], [90, nan, nan, nan, nan, nan]]
+    )
+
+
+def test_only_completed_trials_make_a_row_and_diverged_ones_do(study: Study) -> None:
+    def objective(trial: Trial) -> tuple[float, float]:
+        SPACE.suggest(trial)
+        if trial.number == 0:
+            trial.set_user_attr("diverged", True)
+            return 0.9, 100.0
+        return float("nan"), 100.0
+
+    for index in (3, 4):
+        study.enqueue_trial(SPACE.params(index))
+    study.optimize(objective, n_trials=2)
+    study.enqueue_trial(SPACE.params(5))
+    SPACE.suggest(study.ask())
+    study.enqueue_trial(SPACE.params(0))
+    states = [trial.state.name for trial in study.trials]
+    assert states == ["COMPLETE", "FAIL", "RUNNING", "WAITING"]
+    matrix = error_matrix_from_studies([study], SPACE)
+    assert np.argwhere(matrix.observed).tolist() == [[0, 3]]
+    assert matrix.errors[0, 3] == 0.9
+
+
+def test_given_memory_replaces_what_is_reported() -> None:
+    empty, flowers, fish = studies_of("empty", "flowers", "fish")
+    for study in (flowers, fish):
+        add(study, SPACE.params(0), 0.5, -1.0)
+    studies = [flowers, fish]
+    for_all = error_matrix_from_studies(studies, SPACE, MEMORY)
+    np.testing.assert_array_equal(for_all.memory, [MEMORY, MEMORY])
+    with pytest.warns(UserWarning, match="'empty'"):
+        each = error_matrix_from_studies(
+            [empty, flowers, fish], SPACE, np.outer([1, 2, 3], MEMORY).tolist()
+        )
+    np.testing.assert_array_equal(each.memory, [2 * MEMORY, 3 * MEMORY])
+    for bad in (MEMORY[:3], np.tile(MEMORY, (3, 1)), 7.0):
+        with pytest.raises(ValueError, match=r"shape \(6,\), .* or \(2, 6\), one row per study"):
+            error_matrix_from_studies(studies, SPACE, bad)
+
+
+def test_memory_is_unknown_where_it_is_no_objective() -> None:
+    (study,) = studies_of("flowers", objectives=1)
+    add(study, SPACE.params(2), 0.5)
+    matrix = error_matrix_from_studies([study], SPACE)
+    assert np.isnan(matrix.memory).all()
+    assert matrix.errors[0, 2] == 0.5
+
+
+def test_studies_that_cannot_be_rows_are_left_out_and_named() -> None:
+    good, empty, other, percent, sizeless = studies_of(
+        "good", "empty", "other", "percent", "sizeless"
+    )
+    accuracy = optuna.create_study(study_name="accuracy", directions=["maximize", "minimize"])
+    add(good, SPACE.params(0), 0.5, 100.0)
+    add(other, {"width": 4}, 0.5, 100.0, width=IntDistribution(1, 9))
+    add(percent, SPACE.params(0), 50.0, 100.0)
+    add(sizeless, SPACE.params(0), 0.5, 0.0)
+    add(accuracy, SPACE.params(0), 0.5, 100.0)
+    with pytest.warns(UserWarning, match="left out") as caught:
+        matrix = error_matrix_from_studies(
+            iter([empty, other, good, percent, sizeless, accuracy]), SPACE
+        )
+    assert matrix.tasks == ("good",)
+    told = [str(warning.message) for warning in caught]
+    assert {warning.filename for warning in caught} == {__file__}
+    reasons = [
+        "study 'empty' has no completed trial",
+        "study 'other' must tune format_a, learning_rate",
+        "trial 0 of study 'percent' must report an error between 0 and 1",
+        "trial 0 of study 'sizeless' must report its memory, a positive number of bytes",
+        "study 'accuracy' must minimize its first objective",
+    ]
+    for message, reason in zip(told, reasons, strict=True):
+        assert message.startswith(f"left out: {reason}")
+
+
+def test_no_study_can_be_a_row() -> None:
+    with (
+        pytest.warns(UserWarning, match="'empty'"),
+        pytest.raises(ValueError, match=r"of 1 none does.*optuna-peppp tune --storage"),
+    ):
+        error_matrix_from_studies(studies_of("empty"), SPACE)
+    with pytest.raises(ValueError, match="of 0 none does"):
+        error_matrix_from_studies([], SPACE)
+
+
+def test_the_space_of_studies_is_that_of_most() -> None:
+    a, b, c, d = studies_of("a", "b", "c", "d")
+    rates, batches = CategoricalDistribution((0.1, 0.01)), CategoricalDistribution((32, 64))
+    formats = CategoricalDistribution(("1-3-1", "1-4-3"))
+    params: dict[str, Any] = {
+        "rate": 0.1,
+        "width": 3,
+        "format_b": "1-4-3",
+        "batch": 64,
+        "format_a": "1-3-1",
+    }
+    for study, names in ((a, list(params)), (b, list(reversed(params))), (c, ["rate"])):
+        add(
+            study,
+            {name: params[name] for name in names},
+            *(0.5, 1.0),
+            rate=rates,
+            batch=batches,
+            width=IntDistribution(1, 9),
+            format_a=formats,
+            format_b=formats,
+        )
+    # The order of names is ours, whatever the storage makes of the trials'.
+    assert list(space_of([c, a, b, d]).choices.items()) == [
+        ("format_a", formats.choices),
+        ("format_b", formats.choices),
+        ("batch", batches.choices),
+        ("rate", rates.choices),
+    ]
+    assert space_of([c]) == ConfigurationSpace({"rate": [0.1, 0.01]})
+    assert space_of([c, a]) == space_of([c])
+
+
+def test_the_space_of_a_study_is_that_of_most_of_its_completed_trials(study: Study) -> None:
+    add(study, SPACE.params(0), 0.5, 1.0)
+    add(study, SPACE.params(1), 0.5, 1.0)
+    add(study, {"format_a": "1-3-1"}, 0.5, 1.0)
+    for _ in range(3):
+        study.ask().suggest_categorical("depth", [1, 2])
+    assert space_of([study]) == SPACE
+
+
+def test_studies_without_a_space() -> None:
+    numbers, flags, queued = studies_of("numbers", "flags", "queued")
+    add(numbers, {"width": 4}, 0.5, 1.0, width=IntDistribution(1, 9))
+    add(flags, {"flag": True}, 0.5, 1.0, flag=CategoricalDistribution((True, False)))
+    queued.enqueue_trial(SPACE.params(0))
+    with pytest.raises(ValueError, match="completed trials with categorical parameters"):
+        space_of([numbers, flags, queued])
+    add(queued, SPACE.params(0), 0.5, 1.0)
+    assert space_of([numbers, flags, queued]) == SPACE
 
 
 def test_predict_without_measurements_is_the_mean_over_tasks(study: Study) -> None:

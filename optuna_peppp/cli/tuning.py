@@ -17,6 +17,7 @@ from optuna_peppp.cli.app import (
     Json,
     MemoryCap,
     Network,
+    Rank,
     Rounding,
     RoundingOption,
     Seed,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 @app.command(
     epilog="Examples: `optuna-peppp tune` | `optuna-peppp tune --data cifar100:flowers "
     "--memory-cap 2.8MB` | `optuna-peppp tune --data npz:pathmnist.npz --network resnet18 "
-    "--storage sqlite:///tune.db --trials 12`"
+    "--storage sqlite:///tune.db --trials 12` | `optuna-peppp tune --meta learned.npz`"
 )
 def tune(
     data: Data = "digits",
@@ -47,11 +48,16 @@ def tune(
         str | None, typer.Option(help="Never run a training that needs more than this.")
     ] = None,
     corpus: Annotated[
-        str,
-        typer.Option(help="Past tasks to learn from: a corpus that ships, or a CSV file."),
-    ] = "plain3-cifar100",
-    rank: Annotated[
-        int | None, typer.Option(help="Rank of the meta-model.", show_default="3")
+        str | None,
+        typer.Option(
+            help="Past tasks to learn from: a corpus that ships, or a CSV file.",
+            show_default="plain3-cifar100",
+        ),
+    ] = None,
+    rank: Rank = None,
+    meta: Annotated[
+        str | None,
+        typer.Option(help="A meta-model that `fit` wrote, instead of --corpus and --rank."),
     ] = None,
     strategy: Annotated[
         Strategy, typer.Option(help="How configurations to measure are chosen.")
@@ -93,7 +99,12 @@ def tune(
             device=device,
         )
         tuning = Tuning.start(
-            experiment, corpus=corpus, rank=rank, storage=storage, study_name=study_name
+            experiment,
+            corpus=corpus,
+            rank=rank,
+            meta=meta,
+            storage=storage,
+            study_name=study_name,
         )
         # A cap that no configuration meets is refused before anything is trained.
         tuning.predict().recommend(memory_cap)
