@@ -3,9 +3,9 @@
 The truth is measured once: all 99 configurations, with the settings of `tune`, into
 results/digits_measurements.csv (resumable; committed, so that a second run trains nothing). Then
 every strategy measures six configurations through its Optuna sampler, answered from the truth, and
-predicts the rest. Shown are, as in the paper's Section 4 with memory divided by the largest one:
+predicts the rest. Shown are, with memory scaled as in optuna_peppp.evaluation:
 
-- HyperDiff of the predicted and the true frontier, reference point (1, 1);
+- HyperDiff of the predicted and the true frontier;
 - convergence of the predicted frontier;
 - regret of the recommendation: its true error less the lowest true error, under three caps at
   25, 50 and 75% of the range of memory.
@@ -42,6 +42,7 @@ from optuna_peppp import (
     pareto,
 )
 from optuna_peppp.collect import collect, plan
+from optuna_peppp.evaluation import REFERENCE, scale
 from optuna_peppp.formats import FORMATS_A, FORMATS_B
 from optuna_peppp.lowprecision import Experiment
 from optuna_peppp.prediction import Prediction
@@ -69,15 +70,13 @@ class Truth:
         return [float(low + share * (high - low)) for share in CAPS]
 
     def points(self, errors: NDArray[np.float64], chosen: NDArray[np.intp]) -> NDArray[np.float64]:
-        """(memory / largest, error) of configurations, shape (m, 2)."""
-        return np.column_stack([self.memory[chosen] / self.memory.max(), errors[chosen]])
+        """(scaled memory, error) of configurations, shape (m, 2)."""
+        return np.column_stack([scale(self.memory)[chosen], errors[chosen]])
 
     @property
-    def frontier(self) -> NDArray[np.float64]:
-        """The true frontier's points."""
-        everything = np.arange(len(self.errors))
-        points = self.points(self.errors, everything)
-        return points[pareto.frontier(points)]
+    def frontier(self) -> NDArray[np.intp]:
+        """The configurations of the true frontier, by growing memory."""
+        return pareto.frontier(np.column_stack([self.memory, self.errors]))
 
 
 def measure_truth(jobs: int) -> Truth:
@@ -126,6 +125,7 @@ def score(
         prediction = predict(study, truth.meta, truth.memory)
         estimated = truth.points(prediction.mean, prediction.frontier)
         chosen = [prediction.recommend(cap).index for cap in truth.caps]
+    true = truth.points(truth.errors, truth.frontier)
     regrets = [
         truth.errors[index] - truth.errors[truth.memory <= cap].min()
         for index, cap in zip(chosen, truth.caps, strict=True)
@@ -135,8 +135,8 @@ def score(
         "seed": seed,
         "left_out": left_out,
         "measurements": MEASUREMENTS,
-        "hyperdiff": pareto.hyperdiff(estimated, truth.frontier, (1, 1)),
-        "convergence": pareto.convergence(estimated, truth.frontier),
+        "hyperdiff": pareto.hyperdiff(estimated, true, REFERENCE),
+        "convergence": pareto.convergence(estimated, true),
         **{f"regret_{cap:.0%}": regret for cap, regret in zip(CAPS, regrets, strict=True)},
     }
 
@@ -157,8 +157,8 @@ def draw(truth: Truth, prediction: Prediction, path: Path) -> None:
     axes.scatter(megabytes, truth.errors, s=14, color="0.75", label="all 99, measured afterwards")
     true = truth.frontier
     axes.step(
-        np.append(true[:, 0] * megabytes.max(), megabytes.max()),
-        np.append(true[:, 1], true[-1, 1]),
+        np.append(megabytes[true], megabytes.max()),
+        np.append(truth.errors[true], truth.errors[true[-1]]),
         where="post",
         color="0.45",
         linewidth=1,

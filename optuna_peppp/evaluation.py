@@ -32,7 +32,7 @@ from optuna_peppp.sizes import format_size, parse_size
 CAPS: Final = 10
 """Memory caps under which a recommendation is judged, equally spaced up to the largest memory."""
 
-_REFERENCE: Final = (1.05, 1.0)
+REFERENCE: Final = (1.05, 1.0)
 """Upper bounds of scaled memory and error in hypervolumes."""
 
 
@@ -101,6 +101,13 @@ STRATEGIES: Final[Mapping[str, Strategy]] = {
 """The strategies of :class:`optuna_peppp.PEPPPSampler`, which choose the same configurations."""
 
 
+def scale(memory: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Memory between 0, the least, and 1, the most; shape (d,) in any unit."""
+    low, high = memory.min(), memory.max()
+    scaled: NDArray[np.float64] = (memory - low) / ((high - low) or 1.0)
+    return scaled
+
+
 @dataclass(frozen=True, slots=True)
 class Quality:
     """How close a prediction comes to the truth of a task; lower is better throughout.
@@ -143,8 +150,7 @@ class Quality:
             predicted: Shape (d,), the predicted errors, measured ones kept.
             measured: Shape (d,), true where the error was measured.
         """
-        low, high = memory.min(), memory.max()
-        scaled = (memory - low) / ((high - low) or 1.0)
+        scaled = scale(memory)
         truth = np.column_stack((scaled, errors))
         estimate = np.column_stack((scaled, predicted))
         best = pareto.frontier(truth)
@@ -153,11 +159,11 @@ class Quality:
         for cap in np.linspace(0, 1, CAPS + 1)[1:]:
             recommended = frontier[scaled[frontier] <= cap][-1]
             regrets.append(errors[recommended] - errors[scaled <= cap].min())
-        volume = pareto.hypervolume(truth[best], _REFERENCE)
+        volume = pareto.hypervolume(truth[best], REFERENCE)
         return cls(
             convergence=pareto.convergence(estimate[frontier], truth[best]),
-            hyperdiff=pareto.hyperdiff(estimate[frontier], truth[best], _REFERENCE),
-            hypervolume_regret=volume - pareto.hypervolume(truth[frontier], _REFERENCE),
+            hyperdiff=pareto.hyperdiff(estimate[frontier], truth[best], REFERENCE),
+            hypervolume_regret=volume - pareto.hypervolume(truth[frontier], REFERENCE),
             relative_error=float(
                 np.linalg.norm(predicted - errors) / (np.linalg.norm(errors) or 1.0)
             ),

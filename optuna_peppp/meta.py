@@ -82,7 +82,8 @@ class MetaModel:
         Args:
             matrix: Errors of n tasks under d configurations; every configuration was measured
                 on one task at least.
-            rank: Dimensions of the embeddings; by default chosen from 1 to 5.
+            rank: Dimensions of the embeddings; by default chosen from 2 to 5, as far as there are
+                tasks and configurations.
             shrinkage: Of SoftImpute, by default chosen; without effect on complete rows.
 
         Raises:

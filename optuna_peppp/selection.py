@@ -17,7 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from optuna_peppp.completion import Completion, soft_impute
 
 _FOLDS: Final = 5
-_LARGEST_RANK: Final = 5
+_RANKS: Final = (2, 3, 4, 5)
+"""Main effects alone have rank 2: a smaller one would lose the tasks' level or the profile."""
+
 _SHRINKAGES: Final = 10.0 ** -np.arange(0, 2.5, 0.5)
 """Relative to the largest singular value of what the main effects leave over; at 1 they stand
 alone."""
@@ -100,11 +102,12 @@ class Completed:
         Args:
             errors: Shape (n, d), errors in [0, 1], NaN where unobserved; every row and column
                 is observed somewhere.
-            rank: The rank to judge the completion at; chosen from 1 to 5 where None.
+            rank: The rank to judge the completion at; chosen from 2 to 5 where None.
             shrinkage: Of SoftImpute; chosen from five on a logarithmic scale where None.
         """
         known = np.asarray(errors, dtype=np.float64)
-        ranks = range(1, min(_LARGEST_RANK, *known.shape) + 1) if rank is None else (rank,)
+        possible = min(known.shape)
+        ranks = tuple(dict.fromkeys(min(k, possible) for k in _RANKS)) if rank is None else (rank,)
         if shrinkage is None:
             left = np.where(np.isnan(known), 0.0, known - main_effects(known))
             shrinkages = _SHRINKAGES * max(float(np.linalg.norm(left, 2)), 1e-6)
@@ -167,7 +170,7 @@ def _completions(
 
 
 def _cross_validate(
-    errors: NDArray[np.float64], ranks: range | tuple[int], shrinkages: NDArray[np.float64]
+    errors: NDArray[np.float64], ranks: tuple[int, ...], shrinkages: NDArray[np.float64]
 ) -> tuple[Selection, NDArray[np.float64]]:
     """The selection, and out-of-fold residuals (n, d) of what was selected."""
     entries = np.argwhere(~np.isnan(errors))

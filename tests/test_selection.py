@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from optuna_peppp.completion import soft_impute
-from optuna_peppp.selection import Completed, main_effects
+from optuna_peppp.selection import Candidate, Completed, Selection, main_effects
 
 
 def hide(errors: NDArray[np.float64], share: float, seed: int = 0) -> NDArray[np.float64]:
@@ -20,6 +20,12 @@ def low_rank(n: int, d: int, rank: int, noise: float = 0.0, seed: int = 0) -> ND
     rng = np.random.default_rng(seed)
     errors = 0.5 + 0.12 * rng.normal(size=(n, rank - 1)) @ rng.uniform(-1, 1, (rank - 1, d))
     return np.clip(errors + noise * rng.normal(size=(n, d)), 0, 1)
+
+
+def chosen_of(selection: Selection) -> Candidate:
+    """The candidate that was chosen."""
+    (chosen,) = (c for c in selection.candidates if c.rank == selection.rank)
+    return chosen
 
 
 def test_main_effects_solve_the_ridge_regression() -> None:
@@ -43,19 +49,11 @@ def test_main_effects_of_a_row_without_observations_are_those_of_the_columns() -
     assert np.ptp(effects[1] - effects[0]) == pytest.approx(0)
 
 
-@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("rank", [2, 3, 4])
 def test_the_true_rank_is_chosen(rank: int) -> None:
-    errors = low_rank(60, 40, rank + 1 if rank > 1 else 1, noise=0.01)
-    if rank == 1:
-        errors = np.clip(
-            np.outer(np.linspace(0.3, 0.9, 60), np.linspace(0.4, 1, 40))
-            + 0.01 * np.random.default_rng(0).normal(size=(60, 40)),
-            0,
-            1,
-        )
-    # A mean and its deviations: deviations in rank - 1 ways are a matrix of rank ``rank``.
-    expected = rank if rank == 1 else rank + 1
-    assert Completed.of(hide(errors, 0.5)).selection.rank == expected
+    # A mean and its deviations in so many ways less one.
+    errors = low_rank(60, 40, rank, noise=0.01)
+    assert Completed.of(hide(errors, 0.5)).selection.rank == rank
 
 
 def test_hidden_entries_are_predicted_as_well_as_cross_validation_says() -> None:
@@ -64,7 +62,7 @@ def test_hidden_entries_are_predicted_as_well_as_cross_validation_says() -> None
     completed = Completed.of(known)
     hidden = np.isnan(known)
     actual = np.sqrt(np.square(completed.matrix - errors)[hidden].mean())
-    promised = completed.selection.candidates[completed.selection.rank - 1].error
+    promised = chosen_of(completed.selection).error
     assert actual < 0.03  # the noise is 0.02
     assert actual == pytest.approx(promised, rel=0.15)
 
@@ -90,7 +88,7 @@ def test_residuals_are_those_of_entries_held_out() -> None:
     errors = hide(low_rank(30, 20, 2, noise=0.03), 0.3)
     completed = Completed.of(errors)
     np.testing.assert_array_equal(np.isnan(completed.residuals), np.isnan(errors))
-    chosen = completed.selection.candidates[completed.selection.rank - 1]
+    chosen = chosen_of(completed.selection)
     squares = np.square(completed.residuals[~np.isnan(errors)])
     assert np.sqrt(squares.mean()) == pytest.approx(chosen.error, rel=1e-3)
     # An entry cannot explain itself: in sample, the residuals are smaller.
@@ -109,7 +107,7 @@ def test_the_completion_is_of_the_chosen_rank() -> None:
 
 def test_the_choice_is_the_smallest_rank_within_one_standard_error() -> None:
     selection = Completed.of(hide(low_rank(25, 30, 3, noise=0.05), 0.5)).selection
-    assert [candidate.rank for candidate in selection.candidates] == [1, 2, 3, 4, 5]
+    assert [candidate.rank for candidate in selection.candidates] == [2, 3, 4, 5]
     good = [c.rank for c in selection.candidates if c.excess <= c.standard_error]
     assert selection.rank == min(good)
     best = min(selection.candidates, key=lambda candidate: candidate.error)
@@ -129,10 +127,17 @@ def test_the_report_tells_what_was_tried() -> None:
     text = str(selection)
     assert f"rank {selection.rank}, shrinkage" in text
     assert f"{observed} of 300 entries ({observed / 300:.0%})" in text
-    assert f"1: {selection.candidates[0].error:.4f}, 2: " in text
+    assert f"2: {selection.candidates[0].error:.4f}, 3: " in text
 
 
 def test_equal_errors_are_completed_by_themselves() -> None:
     completed = Completed.of(hide(np.full((6, 7), 0.4), 0.3))
     np.testing.assert_allclose(completed.matrix, 0.4, atol=1e-6)
-    assert completed.selection.rank == 1
+
+
+@pytest.mark.parametrize(("shape", "ranks"), [((2, 9), [2]), ((9, 1), [1]), ((3, 9), [2, 3])])
+def test_there_are_no_more_ranks_than_rows_and_columns(
+    shape: tuple[int, int], ranks: list[int]
+) -> None:
+    errors = np.random.default_rng(0).random(shape)
+    assert [c.rank for c in Completed.of(errors).selection.candidates] == ranks

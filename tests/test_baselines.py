@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import doctest
+import importlib
+from itertools import combinations
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from optuna_peppp import ConfigurationSpace, MetaModel
+from optuna_peppp.design import greedy_order, random_order
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+D = 12
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def baselines() -> ModuleType:
+    return importlib.import_module("baselines")
+
+
+@pytest.fixture
+def meta() -> MetaModel:
+    rng = np.random.default_rng(0)
+    errors = rng.uniform(0.2, 0.8, (6, 2)) @ rng.uniform(0.2, 0.6, (2, D))
+    right = np.linalg.svd(errors, full_matrices=False)[2]
+    # Of the scale of the kernel, so that it tells configurations apart.
+    return MetaModel(
+        ConfigurationSpace({"configuration": range(D)}),
+        tuple(f"task {i}" for i in range(6)),
+        30 * errors,
+        60 * right[:2].T,
+        errors.mean(axis=0),
+        np.zeros(D),
+    )
+
+
+def test_examples_in_docstrings() -> None:
+    assert doctest.testmod(baselines()) == (0, 2)
+
+
+# Bayesian optimization
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.5, 0.1), (0.2, 1.0), (0.9, 0.05), (-0.1, 0.3)])
+def test_expected_improvement_is_the_integral_of_improvements(mean: float, std: float) -> None:
+    best, xi = 0.4, 0.01
+    # Below best - xi; beyond 12 standard deviations there is nothing.
+    low = min(mean, best) - 12 * std
+    integral, _ = quad(
+        lambda f: (best - xi - f) * norm.pdf(f, mean, std), low, best - xi, epsabs=1e-12
+    )
+    assert baselines().expected_improvement([mean], [std], best)[0] == pytest.approx(
+        integral, abs=1e-10
+    )
+
+
+def posterior(
+    points: NDArray[np.float64], indices: list[int], errors: list[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of a new measurement everywhere, from the definition."""
+    squares = np.square(points[:, None] - points[None]).sum(axis=2)
+    kernel = np.exp(-squares / (2 * 20.0**2))
+    inverse = np.linalg.inv(kernel[np.ix_(indices, indices)] + np.eye(len(indices)))
+    cross = kernel[:, indices]
+    variance = 1 + 1 - np.einsum("ij,jk,ik->i", cross, inverse, cross)
+    return cross @ inverse @ np.array(errors), np.sqrt(variance)
+
+
+@pytest.mark.parametrize("features", ["embeddings", "errors"])
+@pytest.mark.parametrize("ascending", [False, True])
+def test_bayesian_optimization_takes_an_extreme_of_the_improvement(
+    meta: MetaModel, features: str, ascending: bool
+) -> None:
+    strategy = baselines().BayesianOptimization(features, ascending)
+    feasible = np.arange(D) != 3
+    indices, errors = [0, 1, 2, 5, 7, 8], [0.9, 0.7, 0.4, 0.6, 0.5, 0.8]
+    points = meta.embeddings if features == "embeddings" else meta.errors.T
+    mean, std = posterior(points, indices, errors)
+    gains = baselines().expected_improvement(mean, std, 0.4)
+    candidates = [4, 6, 9, 10, 11]
+    expected = sorted(candidates, key=lambda j: gains[j])[0 if ascending else -1]
+    assert strategy(meta, feasible, indices, errors, seed=0) == expected
+
+
+def test_the_named_strategies_are_the_texts_and_the_runs() -> None:
+    module = baselines()
+    strategies = {**module.BAYESIAN, **module.BAYESIAN_ASCENDING}
+    assert {name: (s.features, s.ascending) for name, s in strategies.items()} == {
+        "bo-mf": ("embeddings", False),
+        "bo-full": ("errors", False),
+        "bo-mf-ascending": ("embeddings", True),
+        "bo-full-ascending": ("errors", True),
+    }
+
+
+def test_bayesian_optimization_starts_as_random_mf_and_repeats_nothing(meta: MetaModel) -> None:
+    strategy = baselines().BAYESIAN["bo-mf"]
+    feasible = np.ones(D, dtype=np.bool_)
+    feasible[[2, 4]] = False
+    indices: list[int] = []
+    for _ in range(feasible.sum()):
+        errors = [0.1 * index / D for index in indices]
+        indices.append(strategy(meta, feasible, indices, errors, seed=7))
+    assert indices[:5] == random_order(D, 7, feasible)[:5]
+    assert sorted(indices) == np.flatnonzero(feasible).tolist()
+
+
+# The highest memory
+
+
+def test_the_highest_memory_is_any_of_the_largest_that_are_allowed() -> None:
+    memory = np.array([1.0, 5.0, 5.0 * (1 + 1e-15), 4.9, 9.0])
+    feasible = memory < 6
+    chosen = {baselines().highest_memory(memory, feasible, seed) for seed in range(50)}
+    assert chosen == {1, 2}
+
+
+# Convex designs
+
+
+def determinant(vectors: NDArray[np.float64], shares: NDArray[np.float64]) -> float:
+    return float(np.linalg.slogdet((vectors.T * shares) @ vectors)[1])
+
+
+@given(seed=st.integers(0, 1000), count=st.integers(3, 8), scale=st.sampled_from([0.01, 1.0, 50.0]))
+def test_the_relaxation_meets_its_optimality_conditions(
+    seed: int, count: int, scale: float
+) -> None:
+    vectors = scale * np.random.default_rng(seed).normal(size=(15, 3))
+    design = baselines().convex_design(vectors, count)
+    shares = design.shares
+    assert design.converged
+    assert shares.min() >= 0
+    assert shares.max() <= 1
+    assert shares.sum() == pytest.approx(count, rel=1e-6)
+    # Of log det, the slope in v_j is y_j' X^-1 y_j: equal where 0 < v_j < 1, to a price that
+    # those at 1 are worth at least, and those at 0 at most.
+    inverse = np.linalg.inv((vectors.T * shares) @ vectors)
+    slopes = np.einsum("jk,kl,jl->j", vectors, inverse, vectors)
+    inner = (shares > 1e-3) & (shares < 1 - 1e-3)
+    full, empty = slopes[shares >= 1 - 1e-3], slopes[shares <= 1e-3]
+    tolerance = 1e-2 * slopes.max()
+    assert np.ptp(slopes[inner]) <= tolerance if inner.any() else True
+    worth = [slopes[inner].mean()] if inner.any() else []
+    assert min([*full, *worth]) >= max([*worth, *empty]) - tolerance
+
+
+def test_the_relaxation_bounds_the_best_design() -> None:
+    vectors = np.random.default_rng(1).normal(size=(9, 2))
+    design = baselines().convex_design(vectors, 4)
+    values = {}
+    for subset in combinations(range(9), 4):
+        values[subset] = determinant(vectors, np.isin(np.arange(9), subset).astype(float))
+    best = max(values.values())
+    assert determinant(vectors, design.shares) >= best - 1e-6
+    assert len(set(design.chosen)) == 4
+    assert values[tuple(sorted(design.chosen))] <= best
+    greedy = greedy_order(vectors, 4)
+    # Both round the same optimum; neither may be far from it.
+    assert values[tuple(sorted(design.chosen))] >= values[tuple(sorted(greedy))] - 0.5
+
+
+def test_the_chosen_are_those_of_the_largest_shares() -> None:
+    vectors = np.random.default_rng(2).normal(size=(20, 3))
+    design = baselines().convex_design(vectors, 6)
+    rest = np.setdiff1d(np.arange(20), design.chosen)
+    assert (np.diff(design.shares[design.chosen]) <= 0).all()
+    assert design.shares[rest].max() <= design.shares[design.chosen].min()
+
+
+def test_slsqp_that_stops_early_says_so() -> None:
+    vectors = np.random.default_rng(3).normal(size=(20, 3))
+    early = baselines().convex_design(vectors, 6, max_iterations=2)
+    final = baselines().convex_design(vectors, 6)
+    assert not early.converged
+    assert determinant(vectors, early.shares) < determinant(vectors, final.shares)
