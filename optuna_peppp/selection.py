@@ -14,7 +14,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from optuna_peppp.completion import Completion, soft_impute
+from optuna_peppp.completion import soft_impute_path
 
 _FOLDS: Final = 5
 _RANKS: Final = (2, 3, 4, 5)
@@ -161,12 +161,8 @@ def _completions(
 ) -> list[NDArray[np.float64]]:
     """A + L for every shrinkage, descending, each started from the one before."""
     effects = main_effects(errors)
-    solutions = []
-    start: Completion | None = None
-    for shrinkage in shrinkages:
-        start = soft_impute(errors, shrinkage=shrinkage, offset=effects, tol=tolerance, start=start)
-        solutions.append(effects + start.left * start.singular_values @ start.right.T)
-    return solutions
+    path = soft_impute_path(errors, shrinkages, offset=effects, tol=tolerance)
+    return [effects + step.left * step.singular_values @ step.right.T for step in path]
 
 
 def _cross_validate(

@@ -15,10 +15,10 @@ import optuna_peppp
 ROOT = Path(optuna_peppp.__file__).parent
 
 LAYERS = (
-    {"formats", "sizes", "pareto", "design", "completion", "sampling"}
+    {"formats", "sizes", "pareto", "design", "sampling", "proximal"}
     | {"archive", "processes", "storage"},
-    {"space", "selection"},
-    {"table", "lowprecision"},
+    {"space", "completion"},
+    {"table", "lowprecision", "selection"},
     {"matrix"},
     {"meta", "trials"},
     {"prediction"},

@@ -1,0 +1,171 @@
+"""The solver of SoftImpute: least squares on observed entries, shrunk by the nuclear norm.
+
+Notation: Z (n, d) minimizes 1/2 sum_ij w_ij (Z_ij - E_ij)^2 + shrinkage * ||Z||_*, with ||.||_* the
+sum of the singular values; G = w (Z - E) is the gradient of the first term. All sizes take the
+same way: a few sweeps of alternating least squares, on observed entries only, come close;
+accelerated proximal gradient corrects the rank, finishes and certifies.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]
+
+_GROWTH: Final = 1.05
+"""The step grows by this factor an iteration until backtracking halves it. With a share p
+observed, steps of about 1 / p hold, where plain SoftImpute takes 1."""
+
+_FEW: Final = 1 / 6
+"""Up to this share of eigenvectors it is quicker to compute only them. Measured."""
+
+_SWEEPS: Final = 10
+_SWEEP_RANK: Final = 10
+"""Alternating least squares before the first iteration: as many sweeps as solve well-posed
+problems, at no more than this rank. Measured: 1.2 to 1.8 times faster than without on 87 x 99, 3
+times on 300 x 300."""
+
+_REGULAR: Final = 1e-9
+"""Keeps its equations solvable where shrinkage is next to nothing."""
+
+
+def solve(
+    weights: Matrix,
+    weighted: Matrix,
+    shrinkage: float,
+    *,
+    rank: int,
+    tol: float,
+    max_iterations: int,
+    start: tuple[Matrix, Matrix] | None,
+) -> tuple[Matrix, Matrix, int, float]:
+    """Minimizes by accelerated proximal gradient with backtracking and restart.
+
+    A step t takes Y to Z = S(Y - t G(Y)), with S soft-thresholding the singular values by
+    shrinkage * t. Then (Y - Z) / t + G(Z) - G(Y) is a subgradient of the objective at Z.
+
+    Args:
+        weights: Shape (n, d), w, at most 1, 0 where unobserved.
+        weighted: Shape (n, d), w E.
+        shrinkage: Positive.
+        rank: The largest rank of every iterate.
+        tol: Stops when the gap, the norm of the subgradient by ``shrinkage``, is at most this.
+        max_iterations: Stops after so many.
+        start: Factors (n, r) and (d, r) of where to start, by default found by alternating
+            least squares.
+
+    Returns:
+        Factors (n, r) and (d, r) of the solution, the number of iterations, the gap.
+    """
+    step = 1 / float(weights.mean())
+    if start is None:
+        left, right = _alternating(weights, weighted, shrinkage, step, min(rank, _SWEEP_RANK))
+    else:
+        left, right = start
+    old_left, old_right, momentum = left, right, 1.0
+    iterations, gap = 0, math.inf
+    while gap > tol and iterations < max_iterations:
+        iterations += 1
+        # Nesterov's extrapolation.
+        following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+        inertia = (momentum - 1) / following
+        ahead = _difference((1 + inertia) * left, right, inertia * old_left, old_right)
+        gradient = weights * ahead - weighted
+        while True:
+            new_left, new_right = _shrink(
+                ahead - step * gradient, shrinkage * step, rank, left.shape[1] + 5
+            )
+            move = new_left @ new_right.T - ahead
+            bend = weights * move
+            square, curvature = float(np.vdot(move, move)), float(np.vdot(move, bend))
+            # No weight exceeds 1: a step of 1 always descends.
+            if step <= 1 or step * curvature <= square:
+                break
+            step = max(1.0, min(step / 2, square / curvature))
+        gap = float(np.linalg.norm(bend - move / step)) / shrinkage
+        # Restart where the step turns against the momentum (O'Donoghue and Candes, 2015).
+        against = np.vdot(move, _difference(new_left, new_right, left, right)) < 0
+        old_left, old_right = (new_left, new_right) if against else (left, right)
+        momentum = 1.0 if against else following
+        left, right = new_left, new_right
+        step *= _GROWTH
+    return left, right, iterations, gap
+
+
+def _difference(left: Matrix, right: Matrix, old_left: Matrix, old_right: Matrix) -> Matrix:
+    """One product of factors less another."""
+    return np.hstack((left, -old_left)) @ np.hstack((right, old_right)).T
+
+
+def _alternating(
+    weights: Matrix, weighted: Matrix, shrinkage: float, step: float, rank: int
+) -> tuple[Matrix, Matrix]:
+    """Where to start from: a proximal gradient step from zero, then alternating least squares.
+
+    These lower 1/2 sum w (A B' - E)^2 + shrinkage/2 (||A||^2 + ||B||^2) over A (n, rank) and
+    B (d, rank), of which the minimum is that of SoftImpute (Hastie et al., 2015, Theorem 1), and
+    touch observed entries only.
+    """
+    left, right = _shrink(step * weighted, shrinkage * step, rank, rank)
+    by_row, sums_by_row = scipy.sparse.csr_array(weights), scipy.sparse.csr_array(weighted)
+    by_column, sums_by_column = by_row.T.tocsr(), sums_by_row.T.tocsr()
+    for _ in range(_SWEEPS):
+        # Of all factors of a product, the balanced ones have the smallest norms.
+        _, values, basis = decompose(left, right)
+        left = _ridge(by_row, sums_by_row, basis * np.sqrt(values), shrinkage)
+        right = _ridge(by_column, sums_by_column, left, shrinkage)
+    return left, right
+
+
+def _ridge(
+    weights: scipy.sparse.csr_array, sums: scipy.sparse.csr_array, factor: Matrix, shrinkage: float
+) -> Matrix:
+    """The other factor: one weighted ridge regression for each row of ``weights``."""
+    rank = factor.shape[1]
+    products = (factor[:, :, None] * factor[:, None, :]).reshape(len(factor), rank**2)
+    normal = (weights @ products).reshape(weights.shape[0], rank, rank)
+    normal += max(shrinkage, _REGULAR) * np.eye(rank)
+    return np.linalg.solve(normal, (sums @ factor)[:, :, None])[:, :, 0]
+
+
+def _shrink(matrix: Matrix, threshold: float, rank: int, guess: int) -> tuple[Matrix, Matrix]:
+    """The singular values of a matrix, lessened by a threshold; those above it, at most ``rank``.
+
+    Works on the Gram matrix of the shorter side, of which only the leading ``guess`` eigenvectors
+    are computed if they turn out to be enough.
+
+    Returns:
+        Left (n, r) and right (d, r), of which the product is the result.
+    """
+    if len(matrix) > matrix.shape[1]:
+        right, left = _shrink(matrix.T, threshold, rank, guess)
+        return left, right
+    size = len(matrix)
+    gram = matrix @ matrix.T
+    while True:
+        guess = min(guess, rank)
+        first = size - guess if guess <= _FEW * size else 0
+        squares, vectors = scipy.linalg.eigh(
+            gram, subset_by_index=(first, size - 1) if first else None, check_finite=False
+        )
+        values, vectors = np.sqrt(np.maximum(squares[-rank:], 0)), vectors[:, -rank:]
+        if first == 0 or guess == rank or values[0] <= threshold:
+            break
+        guess *= 2
+    kept = values > threshold
+    vectors = vectors[:, kept]
+    return vectors * (1 - threshold / values[kept]), matrix.T @ vectors
+
+
+def decompose(left: Matrix, right: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+    """The singular value decomposition of left (n, r) times right (d, r) transposed."""
+    left_basis, left_core = np.linalg.qr(left)
+    right_basis, right_core = np.linalg.qr(right)
+    u, values, vt = np.linalg.svd(left_core @ right_core.T)
+    return left_basis @ u, values, right_basis @ vt.T
