@@ -37,7 +37,7 @@ def open_storage(storage: str, *, create: bool = False) -> BaseStorage:
     """
     path = _file_of(storage)
     if not create and path is not None and not path.is_file():
-        raise ValueError(f"there is no storage {storage}: the file {path} does not exist")
+        raise ValueError(f"there is no storage {shown(storage)}: the file {path} does not exist")
     with storage_errors(storage), experimental():
         if "://" in storage:
             return RDBStorage(
@@ -58,18 +58,30 @@ def load_studies(storage: str, prefix: str = "") -> list[optuna.Study]:
         chosen = [name for name in names if name.startswith(prefix)]
         if not names:
             raise ValueError(
-                f"storage {storage} holds no study; `optuna-peppp tune --storage` fills it"
+                f"storage {shown(storage)} holds no study; `optuna-peppp tune --storage` fills it"
             )
         if not chosen:
             raise ValueError(
-                f"no study of {storage} has a name that starts with {prefix!r}; there are "
+                f"no study of {shown(storage)} has a name that starts with {prefix!r}; there are "
                 f"{', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
             )
         return [optuna.load_study(storage=opened, study_name=name) for name in chosen]
 
 
+def shown(storage: str) -> str:
+    """The name of a storage for messages: without the password of a database.
+
+    >>> shown("mysql://me:secret@host/studies")
+    'mysql://me:***@host/studies'
+    """
+    try:
+        return make_url(storage).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return storage
+
+
 @contextmanager
-def storage_errors(storage: str | None) -> Iterator[None]:
+def storage_errors(storage: str) -> Iterator[None]:
     """Turns what databases raise into one sentence.
 
     Raises:
@@ -84,7 +96,7 @@ def storage_errors(storage: str | None) -> Iterator[None]:
             first = first.__cause__
         reason = str(first).strip().splitlines()[0].rstrip(".")
         raise ValueError(
-            f"storage {storage!r} cannot be opened by Optuna: {reason}. It must be {_KINDS}"
+            f"storage {shown(storage)!r} cannot be opened by Optuna: {reason}. It must be {_KINDS}"
         ) from error
 
 

@@ -18,7 +18,7 @@ from optuna_peppp.meta import MetaModel
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.sampler import PEPPPSampler, Strategy
 from optuna_peppp.sizes import format_size
-from optuna_peppp.storage import experimental, open_storage, storage_errors
+from optuna_peppp.storage import experimental, open_storage, shown, storage_errors
 from optuna_peppp.study import predict
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ class Tuning:
         memory = experiment.memory(model.space)
         settings = {name: v for name, v in asdict(experiment).items() if name != "device"}
         opened = None if storage is None else open_storage(storage, create=True)
-        with storage_errors(storage):
+        where = shown(storage) if storage else "memory"
+        with storage_errors(where):
             study = optuna.create_study(
                 storage=opened,
                 study_name=study_name,
@@ -105,13 +106,13 @@ class Tuning:
             stored = study.user_attrs.get(_ATTRIBUTE)
             if stored is None and study.get_trials(deepcopy=False):
                 raise ValueError(
-                    f"study {study_name!r} in {storage} was not made by `tune`; choose another "
+                    f"study {study_name!r} in {where} was not made by `tune`; choose another "
                     "--study-name"
                 )
             for name, value in (stored or {}).get("experiment", {}).items():
                 if settings[name] != value:
                     raise ValueError(
-                        f"study {study_name!r} in {storage} measures with {name} {value}, not "
+                        f"study {study_name!r} in {where} measures with {name} {value}, not "
                         f"{settings[name]}; ask for that or choose another --study-name"
                     )
             study.set_user_attr(
@@ -141,10 +142,10 @@ class Tuning:
             try:
                 study = optuna.load_study(storage=opened, study_name=study_name)
             except KeyError:
-                raise ValueError(f"there is no study {study_name!r} in {storage}") from None
+                raise ValueError(f"there is no study {study_name!r} in {shown(storage)}") from None
             stored: dict[str, Any] | None = study.user_attrs.get(_ATTRIBUTE)
         if stored is None:
-            raise ValueError(f"study {study_name!r} in {storage} was not made by `tune`")
+            raise ValueError(f"study {study_name!r} in {shown(storage)} was not made by `tune`")
         meta = _learn(stored["corpus"], stored["rank"], stored.get("meta"))
         return cls(study, meta, np.array(stored["memory"]))
 

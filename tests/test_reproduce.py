@@ -24,12 +24,13 @@ REPRODUCE = Path(__file__).resolve().parents[1] / "benchmarks" / "reproduce"
 SCRIPTS = [
     path.stem for kind in ("figure", "appendix") for path in sorted(REPRODUCE.glob(f"{kind}_*.py"))
 ]
-LEARNING_RATES = ("figure_20", "figure_21")
+LEARNING_RATES = tuple(f"figure_{number}" for number in range(20, 25))
 
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As when a script is run: its folder comes first on the path.
+    # As when a script is run: its folder comes first on the path; common.py adds the one above.
+    monkeypatch.syspath_prepend(str(REPRODUCE.parent))
     monkeypatch.syspath_prepend(str(REPRODUCE))
 
 
@@ -171,6 +172,16 @@ def test_without_learning_rates_there_is_nothing_to_do(
         f"{name}: no learning-rate-tuned corpus (--lr-corpus), nothing written"
     ]
     assert not list(output.iterdir())
+
+
+def test_a_quick_run_leaves_the_results_of_a_full_one_alone(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = module("common")
+    monkeypatch.setattr(common, "RESULTS", tmp_path / "results")
+    for arguments, folder in (([], "small"), (["--quick"], "small-quick")):
+        script = common.start("figure_01.py", None, ["--corpus", str(corpus), *arguments])
+        assert script.output == tmp_path / "results" / folder
 
 
 @pytest.mark.parametrize(

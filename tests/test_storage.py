@@ -131,3 +131,9 @@ def test_experimental_silences_nothing_else() -> None:
         warnings.warn("heartbeat", ExperimentalWarning, stacklevel=1)
         with pytest.raises(UserWarning):
             warnings.warn("other", UserWarning, stacklevel=1)
+
+
+def test_a_password_is_never_shown() -> None:
+    with pytest.raises(ValueError, match="cannot be opened") as caught:
+        open_storage("postgresql+nosuch://me:secret@host/studies", create=True)
+    assert "secret" not in str(caught.value)
