@@ -347,8 +347,8 @@ def test_foreign_names_go_to_the_independent_sampler(strategy: Strategy) -> None
 
 def test_a_study_without_our_names_is_left_alone(strategy: Strategy) -> None:
     space = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1"]})
-    errors = np.array([[0.3, 0.2]])
-    meta = MetaModel.fit(ErrorMatrix(space, ("a",), errors, np.ones((1, 2))))
+    errors = np.array([[0.3, 0.2], [0.4, 0.1]])
+    meta = MetaModel.fit(ErrorMatrix(space, ("a", "b"), errors, np.ones((2, 2))))
     study = optuna.create_study(sampler=PEPPPSampler(meta, [1, 1], strategy=strategy))
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=5)
     assert len(study.trials) == 5
