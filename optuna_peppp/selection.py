@@ -24,7 +24,7 @@ _SHRINKAGES: Final = 10.0 ** -np.arange(0, 2.5, 0.5)
 """Relative to the largest singular value of what the main effects leave over; at 1 they stand
 alone."""
 
-_TOLERANCE: Final = 1e-3
+_TOLERANCE: Final = 1e-2
 """Cross-validation compares errors that differ by far more."""
 
 
@@ -114,7 +114,7 @@ class Completed:
         else:
             shrinkages = np.array([shrinkage])
         selection, residuals = _cross_validate(known, ranks, shrinkages)
-        (solution,) = _completions(known, np.array([selection.shrinkage]), tolerance=1e-6)
+        (solution,) = _completions(known, np.array([selection.shrinkage]), tolerance=1e-4)
         embeddings = np.linalg.svd(solution, full_matrices=False)[2][: selection.rank].T
         matrix = np.clip(solution @ embeddings @ embeddings.T, 0.0, 1.0)
         return cls(matrix, embeddings, residuals, selection)
