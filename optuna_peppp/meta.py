@@ -142,11 +142,10 @@ class MetaModel:
             return self.mean.copy(), np.sqrt(self.noise**2 + fitted.var(axis=0))
         scatter = np.square(self.errors @ unused @ unused.T).mean(axis=0)
         variance = self.noise**2 + scatter
-        estimator = np.linalg.pinv(used[where])
-        covariance = estimator * variance[where] @ estimator.T
-        mean = used @ (estimator @ measured)
-        std = np.sqrt(variance + np.einsum("jp,pq,jq->j", used, covariance, used))
-        return np.clip(mean, 0.0, 1.0), std
+        # What every measurement counts in every prediction, shape (d, m).
+        weights = used @ np.linalg.pinv(used[where])
+        std = np.sqrt(variance + np.square(weights) @ variance[where])
+        return np.clip(weights @ measured, 0.0, 1.0), std
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes the model to exactly ``path``: a NumPy archive without pickled objects.

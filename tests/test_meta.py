@@ -310,6 +310,15 @@ def test_standard_errors_are_those_of_new_tasks(where: list[int]) -> None:
     assert 0.7 < ratio.mean() < 1.1
 
 
+def test_standard_errors_are_numbers_where_measurements_nearly_repeat_each_other() -> None:
+    errors = low_rank(30, 20, 2, noise=1e-9)
+    meta = MetaModel.fit(matrix_of(errors), rank=5)
+    for where in ([0, 1, 2, 3, 4], [0, 0, 1, 1, 2], [5, 6, 7, 8, 9]):
+        mean, std = meta.predict(where, errors[0, where])
+        assert np.isfinite(mean).all()
+        assert (std >= meta.noise).all()
+
+
 @pytest.mark.parametrize(
     ("indices", "errors", "problem"),
     [

@@ -244,6 +244,12 @@ def test_the_one_that_the_papers_list_leaves_out_is_on_all_frontiers(
     assert (sixth["configuration"], sixth["nondominated"]) == ("1-5-2 / 1-6-7", "21")
 
 
+def test_the_table_in_the_readme_is_what_the_scripts_wrote() -> None:
+    benchmarks = REPRODUCE.parent
+    table = benchmarks / "results" / "reproduce" / "corpus" / "anchors.md"
+    assert table.read_text() in (benchmarks / "README.md").read_text()
+
+
 def test_the_authors_matrix_is_known_by_its_shape_and_names(shared: Path) -> None:
     is_authors = module("common").is_authors
     theirs = ErrorMatrix.read_csv(shared / "peppp" / "corpus.csv")

@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for count, ax in zip(COUNTS, axes, strict=True):
             shown = [row for row in rows if (row["way"], row["measurements"]) == (way, count)]
             draw(ax, shown)
-            same = "" if count > RANDOM_STARTS else " (BO is random-MF)"
+            same = "" if count > RANDOM_STARTS else "\n(BO is random-MF)"
             ax.set_title(f"{way}, {count} measurements{same}")
     for ax in grid[-1]:
         ax.set_xlabel("error relative to ED-MF's")
