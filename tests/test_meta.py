@@ -311,12 +311,16 @@ def test_standard_errors_are_those_of_new_tasks(where: list[int]) -> None:
 
 
 def test_standard_errors_are_numbers_where_measurements_nearly_repeat_each_other() -> None:
-    errors = low_rank(30, 20, 2, noise=1e-9)
-    meta = MetaModel.fit(matrix_of(errors), rank=5)
-    for where in ([0, 1, 2, 3, 4], [0, 0, 1, 1, 2], [5, 6, 7, 8, 9]):
-        mean, std = meta.predict(where, errors[0, where])
-        assert np.isfinite(mean).all()
-        assert (std >= meta.noise).all()
+    # Two embeddings that are nearly the same: numbers of 1e9 cancel.
+    turn = np.array([[np.cos(0.7), -np.sin(0.7)], [np.sin(0.7), np.cos(0.7)]])
+    embeddings = np.array([[1.0, 0.0], [1.0, 1e-9], [0.5, 0.5]]) @ turn
+    errors = np.full((2, 3), 0.5)
+    noise = np.full(3, 1e-3)
+    meta = MetaModel(space_of(3), ("a", "b"), errors, embeddings, errors[0], noise)
+    _, std = meta.predict([0, 1], [0.5, 0.5])
+    # A prediction of what was measured is that measurement: its noise counts twice.
+    assert std[:2] == pytest.approx(np.sqrt(2) * 1e-3, rel=1e-6)
+    assert std[2] > 1e4
 
 
 @pytest.mark.parametrize(
