@@ -20,7 +20,7 @@ from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 
 from optuna_peppp import MetaModel
 from optuna_peppp.design import random_order
-from optuna_peppp.evaluation import Strategy
+from optuna_peppp.strategies import Strategy
 
 RANDOM_STARTS: Final = 5
 XI: Final = 0.01

@@ -11,7 +11,7 @@ entries) become an error matrix and a meta-model, and ED-MF measures up to twelv
 They are answered from the corpus that ships, which was measured with the same settings; how many
 trainings of the studies gave exactly the corpus' error is printed.
 
-Compared are, with the measures of `optuna_peppp.evaluation`:
+Compared are, with the measures of `optuna_peppp.quality`:
 
 - "past studies": as above, the rank of the meta-model chosen by cross-validation;
 - "past studies, rank 3": the same with the rank of the paper's Section 4.2;
@@ -51,10 +51,12 @@ from optuna_peppp import (
     load_corpus,
 )
 from optuna_peppp.design import random_order
-from optuna_peppp.evaluation import STRATEGIES, Quality, Split
+from optuna_peppp.evaluation import Split
 from optuna_peppp.lowprecision import Experiment, TrainingResult
 from optuna_peppp.processes import worker_pool
+from optuna_peppp.quality import Quality
 from optuna_peppp.storage import load_studies, open_storage
+from optuna_peppp.strategies import STRATEGIES
 from optuna_peppp.trials import Usage, configuration_of
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 The truth is measured once: all 99 configurations, with the settings of `tune`, into
 results/digits_measurements.csv (resumable; committed, so that a second run trains nothing). Then
 every strategy measures six configurations through its Optuna sampler, answered from the truth, and
-predicts the rest. Shown are, with memory scaled as in optuna_peppp.evaluation:
+predicts the rest. Shown are, with memory scaled as in optuna_peppp.quality:
 
 - HyperDiff of the predicted and the true frontier;
 - convergence of the predicted frontier;
@@ -42,10 +42,10 @@ from optuna_peppp import (
     pareto,
 )
 from optuna_peppp.collect import collect, plan
-from optuna_peppp.evaluation import REFERENCE, scale
 from optuna_peppp.formats import FORMATS_A, FORMATS_B
 from optuna_peppp.lowprecision import Experiment
 from optuna_peppp.prediction import Prediction
+from optuna_peppp.quality import REFERENCE, scale
 from optuna_peppp.study import measurements, predict
 
 RESULTS: Final = Path(__file__).parent / "results"

@@ -5,171 +5,25 @@ rows of all other tasks, the strategy measures configurations of the new one, an
 corpus, the rest is predicted, and the prediction is compared with the truth.
 
 Only configurations whose error the corpus knows, and which are within the memory cap, are
-measured, predicted and compared. Memory is scaled to [0, 1] within them, the least to the most;
-hypervolumes have the reference point (memory 1.05, error 1), so that the configuration of most
-memory counts too. The true frontier is that of the true errors, the predicted one that of the
-prediction, in which measured errors are kept.
+measured, predicted and compared (:mod:`optuna_peppp.quality`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from optuna_peppp import pareto, sampling
-from optuna_peppp.design import greedy_order, qr_order, random_order
+from optuna_peppp import sampling
 from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.meta import MetaModel
-from optuna_peppp.prediction import predicted_frontier
 from optuna_peppp.processes import worker_pool
+from optuna_peppp.quality import Quality
 from optuna_peppp.sizes import format_size, parse_size
-
-CAPS: Final = 10
-"""Memory caps under which a recommendation is judged, equally spaced up to the largest memory."""
-
-REFERENCE: Final = (1.05, 1.0)
-"""Upper bounds of scaled memory and error in hypervolumes."""
-
-
-class Strategy(Protocol):
-    """Chooses the next configuration to measure."""
-
-    def __call__(
-        self,
-        meta: MetaModel,
-        feasible: NDArray[np.bool_],
-        indices: Sequence[int],
-        errors: Sequence[float],
-        seed: int,
-    ) -> int:
-        """The next configuration.
-
-        Args:
-            meta: What the other tasks tell.
-            feasible: Shape (d,), true where a configuration may be measured; one that was not
-                measured remains.
-            indices: The configurations measured so far, in their order.
-            errors: Their errors.
-            seed: Fixes all random choices on this task.
-
-        Returns:
-            The index of a feasible configuration outside ``indices``.
-        """
-        ...
-
-
-def _ed_mf(
-    meta: MetaModel,
-    feasible: NDArray[np.bool_],
-    indices: Sequence[int],
-    errors: Sequence[float],
-    seed: int,
-) -> int:
-    return greedy_order(meta.embeddings, 1, feasible=feasible, start=indices)[0]
-
-
-def _qr_mf(
-    meta: MetaModel,
-    feasible: NDArray[np.bool_],
-    indices: Sequence[int],
-    errors: Sequence[float],
-    seed: int,
-) -> int:
-    return qr_order(meta.errors, feasible)[len(indices)]
-
-
-def _random_mf(
-    meta: MetaModel,
-    feasible: NDArray[np.bool_],
-    indices: Sequence[int],
-    errors: Sequence[float],
-    seed: int,
-) -> int:
-    return random_order(len(meta.space), seed, feasible)[len(indices)]
-
-
-STRATEGIES: Final[Mapping[str, Strategy]] = {
-    "ed-mf": _ed_mf,
-    "qr-mf": _qr_mf,
-    "random-mf": _random_mf,
-}
-"""The strategies of :class:`optuna_peppp.PEPPPSampler`, which choose the same configurations."""
-
-
-def scale(memory: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Memory between 0, the least, and 1, the most; shape (d,) in any unit."""
-    low, high = memory.min(), memory.max()
-    scaled: NDArray[np.float64] = (memory - low) / ((high - low) or 1.0)
-    return scaled
-
-
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """How close a prediction comes to the truth of a task; lower is better throughout.
-
-    Attributes:
-        convergence: Mean distance of the predicted frontier's points, at their predicted errors,
-            to the nearest point of the true frontier (paper, Figure 8a).
-        hyperdiff: Absolute difference of the hypervolumes of the predicted frontier, at its
-            predicted errors, and of the true one (paper, Figure 8b).
-        hypervolume_regret: Hypervolume of the true frontier less that of the predicted
-            frontier's configurations at their true errors: what one loses who trains all these.
-        relative_error: Norm of predicted less true errors, by the norm of the true ones (paper,
-            Section 4).
-        recommendation_regret: True error of the recommended configuration less the lowest under
-            the cap, mean over ten memory caps: a tenth of the way from the least memory to the
-            most, two tenths, and so on.
-        relative_memory: Memory of all measurements by that of measuring everything.
-    """
-
-    convergence: float
-    hyperdiff: float
-    hypervolume_regret: float
-    relative_error: float
-    recommendation_regret: float
-    relative_memory: float
-
-    @classmethod
-    def of(
-        cls,
-        memory: NDArray[np.float64],
-        errors: NDArray[np.float64],
-        predicted: NDArray[np.float64],
-        measured: NDArray[np.bool_],
-    ) -> Quality:
-        """Compares the prediction of a task with its truth.
-
-        Args:
-            memory: Shape (d,), in any unit.
-            errors: Shape (d,), the true errors.
-            predicted: Shape (d,), the predicted errors, measured ones kept.
-            measured: Shape (d,), true where the error was measured.
-        """
-        scaled = scale(memory)
-        truth = np.column_stack((scaled, errors))
-        estimate = np.column_stack((scaled, predicted))
-        best = pareto.frontier(truth)
-        frontier = predicted_frontier(scaled, predicted, measured)
-        regrets = []
-        for cap in np.linspace(0, 1, CAPS + 1)[1:]:
-            recommended = frontier[scaled[frontier] <= cap][-1]
-            regrets.append(errors[recommended] - errors[scaled <= cap].min())
-        volume = pareto.hypervolume(truth[best], REFERENCE)
-        return cls(
-            convergence=pareto.convergence(estimate[frontier], truth[best]),
-            hyperdiff=pareto.hyperdiff(estimate[frontier], truth[best], REFERENCE),
-            hypervolume_regret=volume - pareto.hypervolume(truth[frontier], REFERENCE),
-            relative_error=float(
-                np.linalg.norm(predicted - errors) / (np.linalg.norm(errors) or 1.0)
-            ),
-            recommendation_regret=float(np.mean(regrets)),
-            relative_memory=float(memory[measured].sum() / memory.sum()),
-        )
+from optuna_peppp.strategies import Strategy
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from optuna_peppp import ConfigurationSpace, ErrorMatrix
-from optuna_peppp.evaluation import STRATEGIES, Evaluation
+from optuna_peppp.evaluation import Evaluation
+from optuna_peppp.strategies import STRATEGIES
 
 pytest.importorskip("matplotlib", reason="needs the extra benchmarks")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, fields
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import optuna
@@ -12,9 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from optuna_peppp import ConfigurationSpace, ErrorMatrix, MetaModel, PEPPPSampler
-from optuna_peppp.evaluation import STRATEGIES, Evaluation, Quality, Score
+from optuna_peppp.evaluation import Evaluation, Score
 from optuna_peppp.prediction import Prediction
-from optuna_peppp.sampler import Strategy
+from optuna_peppp.quality import Quality
+from optuna_peppp.strategies import STRATEGIES
 
 Array = NDArray[np.float64]
 D = 12
@@ -28,91 +29,6 @@ def corpus(n: int = 6, seed: int = 0, models: tuple[str, ...] = ()) -> ErrorMatr
     memory = np.linspace(100, 200, D) * rng.uniform(1, 2, (n, 1))
     space = ConfigurationSpace({"configuration": range(D)})
     return ErrorMatrix(space, tuple(f"task {i}" for i in range(n)), errors, memory, models)
-
-
-def quality(memory: Any, errors: Any, predicted: Any, measured: Any) -> Quality:
-    return Quality.of(
-        np.array(memory, float), np.array(errors), np.array(predicted), np.array(measured)
-    )
-
-
-# Quality
-
-
-def test_a_true_prediction_has_no_regret() -> None:
-    errors = [0.9, 0.5, 0.6, 0.1]
-    result = quality([10, 20, 30, 40], errors, errors, [False] * 4)
-    assert astuple(result) == (0.0,) * 6
-
-
-def test_quality_by_hand() -> None:
-    # Scaled memory 0, 0.5, 1. The last configuration is believed to be useless.
-    result = quality([10, 20, 30], [0.8, 0.6, 0.2], [0.8, 0.5, 0.7], [True, False, False])
-    # Predicted frontier (0, 0.8), (0.5, 0.5); of the true one (0, 0.8), (0.5, 0.6) are nearest.
-    assert result.convergence == pytest.approx((0 + 0.1) / 2)
-    # Steps of the true frontier up to memory 1.05, below error 1.
-    true = 0.5 * 0.2 + 0.5 * 0.4 + 0.05 * 0.8
-    assert result.hyperdiff == pytest.approx(abs(0.5 * 0.2 + 0.55 * 0.5 - true))
-    assert result.hypervolume_regret == pytest.approx(true - (0.5 * 0.2 + 0.55 * 0.4))
-    assert result.relative_error == pytest.approx(np.hypot(0.1, 0.5) / np.sqrt(0.64 + 0.36 + 0.04))
-    # Only the cap that admits all three misses the best.
-    assert result.recommendation_regret == pytest.approx((0.6 - 0.2) / 10)
-    assert result.relative_memory == pytest.approx(10 / 60)
-
-
-def test_quality_does_not_depend_on_the_unit_of_memory() -> None:
-    rng = np.random.default_rng(0)
-    memory, errors, predicted = rng.uniform(1, 9, 20), rng.random(20), rng.random(20)
-    measured = rng.random(20) < 0.3
-    mib = Quality.of(memory, errors, predicted, measured)
-    for name in (field.name for field in fields(Quality)):
-        bytes_ = getattr(Quality.of(memory * 2**20, errors, predicted, measured), name)
-        assert bytes_ == pytest.approx(getattr(mib, name))
-
-
-def test_recommendations_are_those_of_the_prediction() -> None:
-    rng = np.random.default_rng(1)
-    space = ConfigurationSpace({"configuration": range(20)})
-    memory, errors, predicted = rng.uniform(1, 9, 20), rng.random(20), rng.random(20)
-    measured = rng.random(20) < 0.3
-    prediction = Prediction(space, memory, predicted, np.zeros(20), measured)
-    low, high = memory.min(), memory.max()
-    regrets = []
-    for share in range(1, 11):
-        cap = low + (high - low) * share / 10 * (1 + 1e-12)
-        chosen = prediction.recommend(cap).index
-        regrets.append(errors[chosen] - errors[memory <= cap].min())
-    result = Quality.of(memory, errors, predicted, measured)
-    assert result.recommendation_regret == pytest.approx(np.mean(regrets))
-
-
-def test_equal_memories_are_no_division_by_zero() -> None:
-    result = quality([5, 5], [0.4, 0.3], [0.2, 0.3], [False, False])
-    assert result.recommendation_regret == pytest.approx(0.1)
-
-
-# Evaluation
-
-
-@pytest.mark.parametrize("strategy", get_args(Strategy))
-def test_strategies_choose_what_the_sampler_chooses(strategy: Strategy) -> None:
-    matrix = corpus()
-    meta = MetaModel.fit(matrix, rank=2)
-    memory, truth, seed = matrix.memory[0], matrix.errors[0], 7
-    cap = float(np.median(memory))
-    sampler = PEPPPSampler(meta, memory, strategy=strategy, measurement_cap=cap, seed=seed)
-    study = optuna.create_study(sampler=sampler)
-    study.optimize(lambda trial: truth[meta.space.index(meta.space.suggest(trial))], n_trials=5)
-    sampled = [trial.params["configuration"] for trial in study.trials]
-    indices: list[int] = []
-    for _ in sampled:
-        errors = truth[indices].tolist()
-        indices.append(STRATEGIES[strategy](meta, memory <= cap, indices, errors, seed))
-    assert indices == sampled
-
-
-def test_every_strategy_of_the_sampler_can_be_evaluated() -> None:
-    assert set(STRATEGIES) == set(get_args(Strategy))
 
 
 def test_one_score_by_the_parts_of_the_library() -> None:

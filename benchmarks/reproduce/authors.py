@@ -28,7 +28,8 @@ from scipy.stats import rankdata
 from optuna_peppp import ErrorMatrix, MetaModel, pareto
 from optuna_peppp.completion import soft_impute
 from optuna_peppp.design import qr_order
-from optuna_peppp.evaluation import STRATEGIES, Split, Strategy
+from optuna_peppp.evaluation import Split
+from optuna_peppp.strategies import STRATEGIES, Strategy
 
 # isort: split
 import common  # noqa: F401  It makes the folder above importable.

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from settings import TEXT_RANK
 
 from optuna_peppp import pareto
-from optuna_peppp.evaluation import STRATEGIES, Evaluation
+from optuna_peppp.evaluation import Evaluation
 from optuna_peppp.prediction import Prediction
+from optuna_peppp.strategies import STRATEGIES
 
 CAP: Final = 275
 """The paper's MB are MiB elsewhere (its median memory)."""

@@ -25,8 +25,9 @@ from matplotlib.axes import Axes
 from settings import FRACTION, SETTINGS, TEXT_RANK, authors_split
 
 from optuna_peppp import ErrorMatrix
-from optuna_peppp.evaluation import STRATEGIES, Evaluation, Split
+from optuna_peppp.evaluation import Evaluation, Split
 from optuna_peppp.prediction import Prediction
+from optuna_peppp.strategies import STRATEGIES
 
 # isort: split
 from baselines import BAYESIAN, RANDOM_STARTS, highest_memory

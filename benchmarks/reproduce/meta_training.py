@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from optuna_peppp import ErrorMatrix
-from optuna_peppp.evaluation import Quality
+from optuna_peppp.quality import Quality
 
 AUTHORS: Final = "authors"
 CONVENTIONS: Final = (AUTHORS, "plain")

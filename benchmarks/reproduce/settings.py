@@ -17,8 +17,9 @@ import numpy as np
 from authors import RANK
 
 from optuna_peppp import ErrorMatrix
-from optuna_peppp.evaluation import STRATEGIES, Evaluation, Split
+from optuna_peppp.evaluation import Evaluation, Split
 from optuna_peppp.sampling import Scheme
+from optuna_peppp.strategies import STRATEGIES
 
 # isort: split
 from baselines import BAYESIAN

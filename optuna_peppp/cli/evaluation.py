@@ -83,8 +83,9 @@ def evaluate(
     relative_memory: memory of all measurements by that of measuring everything.
     """
     with clear_errors():
-        from optuna_peppp.evaluation import STRATEGIES, Evaluation
+        from optuna_peppp.evaluation import Evaluation
         from optuna_peppp.matrix import read_corpus
+        from optuna_peppp.strategies import STRATEGIES
 
         names = [choice.value for choice in strategy or Strategy]
         evaluation = Evaluation(

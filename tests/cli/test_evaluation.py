@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from optuna_peppp.evaluation import STRATEGIES, Evaluation
+from optuna_peppp.evaluation import Evaluation
 from optuna_peppp.matrix import ErrorMatrix
+from optuna_peppp.strategies import STRATEGIES
 
 
 def test_evaluate_prints_means_and_writes_every_score(
