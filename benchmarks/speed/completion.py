@@ -195,7 +195,7 @@ def draw(rows: list[dict[str, str | int | float]], path: Path) -> None:
     figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
     colors = {OURS: "tab:red", RIVAL: "0.45"}
     names = {OURS: "soft_impute", RIVAL: "dense SVD"}
-    styles = {"low": ("-", "answer of rank 5"), "high": (":", "answer of high rank")}
+    styles = {"low": ("-", "at most rank 5"), "high": (":", "high rank")}
     ticks: dict[int, str] = {}
     for (method, color), (answer, (style, kind)) in product(colors.items(), styles.items()):
         own = [row for row in rows if (row["method"], row["answer"]) == (method, answer)]
