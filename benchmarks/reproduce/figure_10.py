@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     grid[0, 0].legend()
     for i, axes in enumerate(grid[1:]):
         for ax, metric in zip(axes, ("convergence", "hyperdiff"), strict=True):
-            draw_samples(ax, found, i, metric)
+            draw_samples(ax, found, i, metric, with_paper=is_authors(corpus))
             ax.set(xlabel=f"{METRICS[metric]}, {CONVENTIONS[i]}", ylabel=f"samples, of {samples}")
     grid[1, 0].legend()
     script.write_picture(figure)
@@ -71,8 +71,10 @@ def draw_frontiers(ax: Axes, script: Script, predicted: NDArray[np.float64]) -> 
     ax.set(xlabel="memory of the training (MiB)", ylabel="test error")
 
 
-def draw_samples(ax: Axes, found: Sequence[Sampled], convention: int, metric: str) -> None:
-    """Histograms over samples, and the paper's numbers."""
+def draw_samples(
+    ax: Axes, found: Sequence[Sampled], convention: int, metric: str, *, with_paper: bool
+) -> None:
+    """Histograms over samples, and the paper's numbers, which are of the authors' matrix."""
     column = list(METRICS).index(metric)
     largest = max(of_ratio.example[:, convention, column].max() for of_ratio in found)
     bins = np.linspace(0, largest, 30).tolist()
@@ -80,12 +82,13 @@ def draw_samples(ax: Axes, found: Sequence[Sampled], convention: int, metric: st
         color = COLORS[of_ratio.name]
         values = of_ratio.example[:, convention, column]
         ax.hist(values, bins, color=color, alpha=0.6, label=f"{of_ratio.name:.0%}")
-        ax.axvline(
-            float(PAPER[of_ratio.name][metric]),
-            color=color,
-            linestyle="--",
-            label=f"{of_ratio.name:.0%}, the paper's",
-        )
+        if with_paper:
+            ax.axvline(
+                float(PAPER[of_ratio.name][metric]),
+                color=color,
+                linestyle="--",
+                label=f"{of_ratio.name:.0%}, the paper's",
+            )
 
 
 def anchors(found: Sequence[Sampled]) -> list[Anchor]:
