@@ -1,0 +1,111 @@
+"""What a measurement is worth, where memory is known and only the error is not.
+
+Notation: the measured frontier is a staircase, the lowest measured error f(m) among configurations
+of memory m or less, 1 where there is none. Dominated area is counted up to the reference
+point (:func:`reference`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from optuna_peppp import pareto
+from optuna_peppp.posterior import Moments
+
+_MARGIN: Final = 0.05
+"""How far beyond the largest memory the reference lies, relative to the range of memory: so that
+the configuration of most memory counts too."""
+
+
+def reference(memory: NDArray[np.float64]) -> tuple[float, float]:
+    """The upper bounds of memory, in its own unit, and of error."""
+    low, high = float(memory.min()), float(memory.max())
+    return high + _MARGIN * ((high - low) or high), 1.0
+
+
+def expected_hypervolume_improvement(
+    memory: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    std: NDArray[np.float64],
+    measured_memory: NDArray[np.float64],
+    measured_errors: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Expected growth of the dominated area by measuring a configuration, in closed form.
+
+    With known memory m_j the growth is the integral of max(f(m) - e_j, 0) over m from m_j to the
+    reference: a sum of one-dimensional expected improvements over the steps of the staircase to
+    the right of m_j, each times its width.
+
+    Args:
+        memory: Shape (d,), of all configurations.
+        mean: Shape (d,), of the errors that measurements will find.
+        std: Shape (d,), positive, their standard deviations; errors are Gaussian.
+        measured_memory: Shape (m,), of what was measured.
+        measured_errors: Shape (m,).
+
+    Returns:
+        Shape (d,), in the unit of memory.
+    """
+    end, worst = reference(memory)
+    points = np.column_stack((measured_memory, measured_errors))
+    steps = points[pareto.frontier(points)]
+    starts = np.concatenate(([-np.inf], steps[:, 0]))
+    levels = np.concatenate(([worst], steps[:, 1]))
+    widths = np.append(starts[1:], end)[:, None] - np.maximum(starts[:, None], memory)
+    score = (levels[:, None] - mean) / std
+    improvement = std * (score * ndtr(score) + np.exp(-0.5 * score**2) / np.sqrt(2 * np.pi))
+    growth: NDArray[np.float64] = np.einsum("sd,sd->d", np.maximum(widths, 0.0), improvement)
+    return growth
+
+
+def variance_reduction(moments: Moments) -> NDArray[np.float64]:
+    """By how much a measurement lowers the summed variance of all errors' signals; shape (d,).
+
+    Bayesian A-optimal design of a single measurement: with S the covariance of the signals and N
+    the noise, measuring j takes S_j S_j' / (S_jj + N_j) off S.
+    """
+    spread = moments.directions @ moments.latent
+    gram = spread.T @ spread
+    reduction: NDArray[np.float64] = np.einsum(
+        "jk,kl,jl->j", moments.directions, gram, moments.directions, optimize=True
+    ) / (moments.signal + moments.noise)
+    return reduction
+
+
+def worth(
+    moments: Moments,
+    memory: NDArray[np.float64],
+    feasible: NDArray[np.bool_],
+    indices: NDArray[np.intp],
+    errors: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """What the next measurement of every configuration is worth: the rule of ``"bayesian"``.
+
+    - Where every configuration may be measured, measurements improve the frontier: expected
+      hypervolume improvement, times the standard deviation of the signal: of two configurations
+      that promise the same, the one that is less known is measured.
+    - Where some may not, as under a measurement cap, they inform about those too: the variance
+      reduction.
+
+    ``benchmarks/rules.py`` compares the rule with others.
+
+    Args:
+        moments: The task's posterior.
+        memory: Shape (d,).
+        feasible: Shape (d,), true where a configuration may be measured.
+        indices: Shape (m,), what was measured.
+        errors: Shape (m,).
+
+    Returns:
+        Shape (d,), of meaning in comparison only.
+    """
+    if not feasible.all():
+        return variance_reduction(moments)
+    growth = expected_hypervolume_improvement(
+        memory, moments.mean, moments.std, memory[indices], errors
+    )
+    return growth * np.sqrt(moments.signal)
