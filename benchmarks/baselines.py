@@ -7,7 +7,7 @@ Both are here: ``bo-mf`` and ``bo-full`` as in the text, ``-ascending`` as in th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -18,9 +18,8 @@ from scipy.stats import norm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 
-from optuna_peppp import MetaModel
 from optuna_peppp.design import random_order
-from optuna_peppp.strategies import Strategy
+from optuna_peppp.strategies import Progress, Strategy
 
 RANDOM_STARTS: Final = 5
 XI: Final = 0.01
@@ -47,17 +46,12 @@ class BayesianOptimization:
     features: Literal["embeddings", "errors"]
     ascending: bool = False
 
-    def __call__(
-        self,
-        meta: MetaModel,
-        feasible: NDArray[np.bool_],
-        indices: Sequence[int],
-        errors: Sequence[float],
-        seed: int,
-    ) -> int:
+    def __call__(self, progress: Progress) -> int:
         """The next configuration."""
+        meta, feasible, indices = progress.meta, progress.feasible, progress.indices
+        errors = progress.errors
         if len(indices) < RANDOM_STARTS:
-            return random_order(len(meta.space), seed, feasible)[len(indices)]
+            return random_order(len(feasible), progress.seed, feasible)[len(indices)]
         points = meta.embeddings if self.features == "embeddings" else meta.errors.T
         available = feasible.copy()
         available[list(indices)] = False
@@ -72,14 +66,14 @@ class BayesianOptimization:
 
 
 BAYESIAN: Final[Mapping[str, Strategy]] = {
-    "bo-mf": BayesianOptimization("embeddings"),
-    "bo-full": BayesianOptimization("errors"),
+    "bo-mf": Strategy(BayesianOptimization("embeddings")),
+    "bo-full": Strategy(BayesianOptimization("errors")),
 }
 """As the paper's text has them."""
 
 BAYESIAN_ASCENDING: Final[Mapping[str, Strategy]] = {
-    "bo-mf-ascending": BayesianOptimization("embeddings", ascending=True),
-    "bo-full-ascending": BayesianOptimization("errors", ascending=True),
+    "bo-mf-ascending": Strategy(BayesianOptimization("embeddings", ascending=True)),
+    "bo-full-ascending": Strategy(BayesianOptimization("errors", ascending=True)),
 }
 """As the paper's authors ran them."""
 

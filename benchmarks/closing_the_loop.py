@@ -162,7 +162,7 @@ def enqueue_least_measured(
         study.tell(trial.number, state=TrialState.FAIL)  # of an earlier run, interrupted
     space = plan.truth.space
     usage = Usage.of((trial for other in studies for trial in other.get_trials()), space)
-    counts = usage.measured + usage.live
+    counts = usage.spent + usage.live
     held = [configuration_of(trial, space) for trial in (*completed(study), *waiting(study))]
     order = np.lexsort((rng.permutation(len(space)), counts))
     free = [index for index in order.tolist() if index not in held]
@@ -197,7 +197,7 @@ def scores(plan: Plan, storage: str) -> Iterator[dict[str, str | int | float]]:
         everything = np.ones(len(truth.space), dtype=np.bool_)
         qualities = {}
         for name, meta in metas.items():
-            split = Split(meta, truth.memory[row], truth.errors[row], everything)
+            split = Split(meta, truth.memory[row], truth.errors[row], everything, everything)
             qualities[name] = [
                 asdict(quality) for quality in split.qualities(STRATEGIES["ed-mf"], MEASUREMENTS, 0)
             ]

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from optuna_peppp import pareto
-from optuna_peppp.posterior import Moments
+from optuna_peppp.posterior import Moments, TaskPrior
 
-_MARGIN: Final = 0.05
+MARGIN: Final = 0.05
 """How far beyond the largest memory the reference lies, relative to the range of memory: so that
 the configuration of most memory counts too."""
 
@@ -24,7 +24,7 @@ the configuration of most memory counts too."""
 def reference(memory: NDArray[np.float64]) -> tuple[float, float]:
     """The upper bounds of memory, in its own unit, and of error."""
     low, high = float(memory.min()), float(memory.max())
-    return high + _MARGIN * ((high - low) or high), 1.0
+    return high + MARGIN * ((high - low) or high), 1.0
 
 
 def expected_hypervolume_improvement(
@@ -77,35 +77,48 @@ def variance_reduction(moments: Moments) -> NDArray[np.float64]:
 
 
 def worth(
-    moments: Moments,
+    prior: TaskPrior,
     memory: NDArray[np.float64],
     feasible: NDArray[np.bool_],
-    indices: NDArray[np.intp],
-    errors: NDArray[np.float64],
+    indices: ArrayLike,
+    errors: ArrayLike,
+    *,
+    live: ArrayLike = (),
+    test_images: int | None = None,
 ) -> NDArray[np.float64]:
     """What the next measurement of every configuration is worth: the rule of ``"bayesian"``.
 
     - Where every configuration may be measured, measurements improve the frontier: expected
-      hypervolume improvement, times the standard deviation of the signal: of two configurations
-      that promise the same, the one that is less known is measured.
+      hypervolume improvement, times the standard deviation of the signal, so that of two
+      configurations that promise the same, the one that is less known is measured.
     - Where some may not, as under a measurement cap, they inform about those too: the variance
       reduction.
 
     ``benchmarks/rules.py`` compares the rule with others.
 
     Args:
-        moments: The task's posterior.
+        prior: What past tasks tell.
         memory: Shape (d,).
         feasible: Shape (d,), true where a configuration may be measured.
         indices: Shape (m,), what was measured.
-        errors: Shape (m,).
+        errors: Shape (m,), in [0, 1].
+        live: What is being measured: counts as measured, with the errors that are expected.
+        test_images: How many images an error is counted on, where known.
 
     Returns:
         Shape (d,), of meaning in comparison only.
     """
+    where = np.asarray(indices, dtype=np.intp)
+    known = np.asarray(errors, dtype=np.float64)
+    moments = prior.condition(where, known, test_images=test_images).moments()
+    pending = np.asarray(live, dtype=np.intp)
+    if pending.size:
+        where = np.append(where, pending)
+        known = np.append(known, np.clip(moments.mean[pending], 0.0, 1.0))
+        moments = prior.condition(where, known, test_images=test_images).moments()
     if not feasible.all():
         return variance_reduction(moments)
     growth = expected_hypervolume_improvement(
-        memory, moments.mean, moments.std, memory[indices], errors
+        memory, moments.mean, moments.std, memory[where], known
     )
     return growth * np.sqrt(moments.signal)

@@ -23,7 +23,7 @@ from optuna_peppp.meta import MetaModel
 from optuna_peppp.processes import worker_pool
 from optuna_peppp.quality import Quality
 from optuna_peppp.sizes import format_size, parse_size
-from optuna_peppp.strategies import Strategy
+from optuna_peppp.strategies import Progress, Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +65,19 @@ class Split:
         memory: Shape (d,), bytes; NaN where unknown.
         errors: Shape (d,), the true errors; NaN where unknown.
         considered: Shape (d,), true where the error is known and the memory within the cap.
+        feasible: Shape (d,), true where one of these may be measured.
     """
 
     meta: MetaModel
     memory: NDArray[np.float64]
     errors: NDArray[np.float64]
     considered: NDArray[np.bool_]
+    feasible: NDArray[np.bool_]
 
     def qualities(
         self, strategy: Strategy, measurements: Sequence[int], seed: int
     ) -> list[Quality]:
-        """Lets a strategy measure and judges the prediction after so many measurements.
+        """Lets a strategy measure, and judges the prediction after so many measurements.
 
         Args:
             strategy: The strategy.
@@ -83,29 +85,53 @@ class Split:
             seed: Passed to the strategy.
         """
         where = np.flatnonzero(self.considered)
-        indices: list[int] = []
-        errors: list[float] = []
         qualities = []
-        for count in measurements:
-            while len(indices) < min(count, len(where)):
-                index = strategy(self.meta, self.considered, indices, errors, seed)
-                if not self.considered[index] or index in indices:
-                    raise ValueError(
-                        "strategy must choose a feasible configuration that was not measured; "
-                        f"it chose {index} after {indices}"
-                    )
-                indices.append(index)
-                errors.append(float(self.errors[index]))
-            predicted, _ = self.meta.predict(indices, errors)
-            predicted[indices] = errors
+        for indices, predicted in self.predictions(strategy, measurements, seed):
             measured = np.zeros(len(predicted), dtype=np.bool_)
-            measured[indices] = True
+            measured[list(indices)] = True
             qualities.append(
                 Quality.of(
                     self.memory[where], self.errors[where], predicted[where], measured[where]
                 )
             )
         return qualities
+
+    def predictions(
+        self, strategy: Strategy, measurements: Sequence[int], seed: int
+    ) -> Iterator[tuple[tuple[int, ...], NDArray[np.float64]]]:
+        """What a strategy measured and predicts after so many measurements; see qualities.
+
+        Yields:
+            The measured configurations in their order, and the errors (d,), predicted where
+            they were not measured.
+        """
+        indices: list[int] = []
+        errors: list[float] = []
+        feasible = int(self.feasible.sum())
+        for count in measurements:
+            while True:
+                progress = Progress(
+                    self.meta,
+                    self.memory,
+                    self.considered,
+                    self.feasible,
+                    tuple(indices),
+                    tuple(errors),
+                    seed,
+                )
+                if len(indices) >= min(count, feasible):
+                    break
+                index = strategy.choose(progress)
+                if not self.feasible[index] or index in indices:
+                    raise ValueError(
+                        "strategy must choose a feasible configuration that was not measured; "
+                        f"it chose {index} after {indices}"
+                    )
+                indices.append(index)
+                errors.append(float(self.errors[index]))
+            predicted = strategy.predict(progress)
+            predicted[indices] = errors
+            yield tuple(indices), predicted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,6 +144,8 @@ class Evaluation:
         measurements: Numbers of measurements to judge after.
         memory_cap: Leave configurations that need more out, in bytes or as text such as
             ``"816MiB"`` (paper, Table 1: Settings II, IV and VI); None for no cap.
+        measurement_cap: Do not measure configurations that need more, but judge how they are
+            predicted, too; None for no cap.
         fraction: Share of the other tasks' entries to learn from (Settings III to VI); None for
             all.
         scheme: How these are sampled.
@@ -133,6 +161,7 @@ class Evaluation:
     strategies: Mapping[str, Strategy]
     measurements: Sequence[int] = (1, 2, 3, 6, 12)
     memory_cap: str | float | None = None
+    measurement_cap: str | float | None = None
     fraction: float | None = None
     scheme: sampling.Scheme = "uniform"
     rank: int | None = None
@@ -157,14 +186,20 @@ class Evaluation:
                 )
             sampling.probabilities(self.matrix.memory, self.fraction, self.scheme)
         for row in range(len(self.matrix.tasks)):
-            if not self._considered(row).any():
-                known = self.matrix.memory[row][~np.isnan(self.matrix.memory[row])]
-                smallest = format_size(known.min()) if known.size else "unknown"
-                raise ValueError(
-                    "memory_cap must leave a measured configuration of every task; "
-                    f"{self.name(row)!r} has none within {self.memory_cap}, its smallest memory "
-                    f"is {smallest}"
-                )
+            self._check_left("memory_cap", self.memory_cap, row, self._considered(row))
+            self._check_left("measurement_cap", self.measurement_cap, row, self._feasible(row))
+
+    def _check_left(
+        self, name: str, cap: str | float | None, row: int, left: NDArray[np.bool_]
+    ) -> None:
+        """Refuses a cap that leaves nothing of a task."""
+        if not left.any():
+            known = self.matrix.memory[row][~np.isnan(self.matrix.memory[row])]
+            smallest = format_size(known.min()) if known.size else "unknown"
+            raise ValueError(
+                f"{name} must leave a measured configuration of every task; {self.name(row)!r} "
+                f"has none within {cap}, its smallest memory is {smallest}"
+            )
 
     def name(self, row: int) -> str:
         """The task of a row, with its network where there are several."""
@@ -194,7 +229,13 @@ class Evaluation:
             meta = MetaModel.fit(past, rank=self.rank)
         except ValueError as problem:
             raise ValueError(f"without {self.name(row)!r}: {problem}") from problem
-        return Split(meta, matrix.memory[row], matrix.errors[row], self._considered(row))
+        return Split(
+            meta,
+            matrix.memory[row],
+            matrix.errors[row],
+            self._considered(row),
+            self._feasible(row),
+        )
 
     def scores(self, row: int) -> list[Score]:
         """The scores of all strategies on the task of one row."""
@@ -234,10 +275,22 @@ class Evaluation:
                 yield future.result()
 
     def _considered(self, row: int) -> NDArray[np.bool_]:
-        cap = np.inf if self.memory_cap is None else parse_size(self.memory_cap)
-        memory = self.matrix.memory[row]
-        considered: NDArray[np.bool_] = self.matrix.observed[row] & (memory <= cap)
+        considered: NDArray[np.bool_] = self.matrix.observed[row] & self._within(
+            self.memory_cap, row
+        )
         return considered
+
+    def _feasible(self, row: int) -> NDArray[np.bool_]:
+        feasible: NDArray[np.bool_] = self._considered(row) & self._within(
+            self.measurement_cap, row
+        )
+        return feasible
+
+    def _within(self, cap: str | float | None, row: int) -> NDArray[np.bool_]:
+        within: NDArray[np.bool_] = self.matrix.memory[row] <= (
+            np.inf if cap is None else parse_size(cap)
+        )
+        return within
 
 
 def _derived(seed: int, row: int) -> int:

@@ -66,7 +66,7 @@ class Fitted:
     def to(
         cls,
         errors: NDArray[np.float64],
-        test_images: NDArray[np.int_] | None,
+        test_images: NDArray[np.float64] | None,
         transform: Transform,
         noise: NoiseModel,
         rank: int,
@@ -111,7 +111,7 @@ class _Tasks:
     def of(
         cls,
         errors: NDArray[np.float64],
-        test_images: NDArray[np.int_] | None,
+        test_images: NDArray[np.float64] | None,
         transform: Transform,
     ) -> _Tasks:
         unobserved = np.isnan(errors)

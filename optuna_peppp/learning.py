@@ -92,7 +92,11 @@ def learn(
     known = np.asarray(errors, dtype=np.float64)
     n, d = known.shape
     ranks = [k for k in _RANKS if k < min(n, d)] or [1] if rank is None else [rank]
-    images = None if test_images is None else np.broadcast_to(test_images, n)
+    images = (
+        None
+        if test_images is None
+        else np.broadcast_to(np.asarray(test_images, dtype=np.float64), n)
+    )
     middle = ranks[(len(ranks) - 1) // 2]
     compared = {
         (transform, noise): Fitted.to(known, images, transform, noise, middle)
@@ -114,7 +118,7 @@ def learn(
 
 
 def _score(
-    fitted: Fitted, errors: NDArray[np.float64], test_images: NDArray[np.int_] | None
+    fitted: Fitted, errors: NDArray[np.float64], test_images: NDArray[np.float64] | None
 ) -> float:
     """Continuous ranked probability score of each task, predicted by the others."""
     weights = _weights(fitted.likelihood[:, None])

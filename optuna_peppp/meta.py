@@ -1,5 +1,8 @@
 """The meta-model: what earlier tasks tell about how configurations relate.
 
+It holds two views of the same errors: the paper's embeddings, for its designs and its least
+squares (Section 3.2), and the prior of a new task's errors, for all else.
+
 Notation (paper, Section 3.2): E (n, d) errors of n tasks under d configurations, E ~ X Y' with
 X (n, k) embeddings of tasks and Y (d, k) embeddings of configurations, k the rank.
 """
@@ -14,11 +17,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp import archive
+from optuna_peppp.learning import learn
 from optuna_peppp.matrix import ErrorMatrix
+from optuna_peppp.posterior import FactorModel, TaskPrior
 from optuna_peppp.selection import Completed
 from optuna_peppp.space import ConfigurationSpace
 
-_FORMAT: Final = archive.Format("optuna_peppp.MetaModel", version=2)
+_FORMAT: Final = archive.Format("optuna_peppp.MetaModel", version=3)
 _PRIOR_RESIDUALS: Final = 2
 """Residuals of all configurations that stand for those a configuration lacks."""
 
@@ -26,6 +31,13 @@ _SHOWN: Final = 3
 """Configurations that a message names."""
 
 _ARRAYS: Final = ("errors", "embeddings", "mean", "noise")
+_PRIOR_ARRAYS: Final = (
+    "prior_mean",
+    "prior_loadings",
+    "prior_noise",
+    "prior_scales",
+    "prior_weights",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +53,8 @@ class MetaModel:
         mean: Shape (d,), the mean error of every configuration over tasks.
         noise: Shape (d,), what the rank leaves unexplained of every configuration's error, a
             standard deviation.
-        selection: How rank and shrinkage were chosen, in one sentence; empty where nothing was.
+        prior: The prior of a new task's errors.
+        selection: How rank, shrinkage and the prior were chosen, in words; may be empty.
     """
 
     space: ConfigurationSpace
@@ -50,6 +63,7 @@ class MetaModel:
     embeddings: NDArray[np.float64]
     mean: NDArray[np.float64]
     noise: NDArray[np.float64]
+    prior: TaskPrior
     selection: str = ""
 
     def __post_init__(self) -> None:
@@ -70,21 +84,30 @@ class MetaModel:
 
     @classmethod
     def fit(
-        cls, matrix: ErrorMatrix, *, rank: int | None = None, shrinkage: float | None = None
+        cls,
+        matrix: ErrorMatrix,
+        *,
+        rank: int | None = None,
+        shrinkage: float | None = None,
+        test_images: ArrayLike | None = None,
     ) -> Self:
-        """Learns embeddings by truncated SVD, E ~ X Y' (paper, Section 3.2).
+        """Learns embeddings by truncated SVD, E ~ X Y' (paper, Section 3.2), and the prior.
 
-        A matrix with missing entries is completed first, by SoftImpute of what main effects of
-        tasks and configurations leave over. Rank and shrinkage that are not given are chosen by
-        cross-validation on the observed entries; ``selection`` tells the outcome. Tasks
-        without any measurement are left out.
+        For the embeddings, a matrix with missing entries is completed first, by SoftImpute of
+        what main effects of tasks and configurations leave over. Rank and shrinkage that are not
+        given are chosen by cross-validation on the observed entries. The prior is learned from
+        the observed entries alone, by factor analysis, judged by tasks that are left out.
+        ``selection`` tells the outcomes. Tasks without any measurement are left out.
 
         Args:
             matrix: Errors of n tasks under d configurations; every configuration was measured
                 on one task at least.
-            rank: Dimensions of the embeddings; by default chosen from 2 to 5, as far as there are
-                tasks and configurations.
+            rank: Dimensions of the embeddings and of the prior's model; by default chosen from
+                2 to 5 for the embeddings, and averaged over these for the prior, as far as there
+                are tasks and configurations.
             shrinkage: Of SoftImpute, by default chosen; without effect on complete rows.
+            test_images: How many images errors were counted on: shape (n,), of every task, or
+                one number; where known.
 
         Raises:
             ValueError: Fewer than two tasks or fewer than ``rank``, a configuration that was
@@ -95,6 +118,8 @@ class MetaModel:
         rows = np.flatnonzero(observed.any(axis=1))
         errors = matrix.errors[rows]
         _check_sufficient(matrix, len(rows), rank)
+        images = None if test_images is None else _images(test_images, len(observed))[rows]
+        learned = learn(errors, rank=rank, test_images=images)
         complete = bool(observed[rows].all())
         selection = ""
         if rank is None or not complete:
@@ -110,7 +135,9 @@ class MetaModel:
         largest = np.abs(embeddings).argmax(axis=0)
         embeddings = embeddings * np.sign(embeddings[largest, np.arange(rank)])
         tasks = tuple(matrix.tasks[row] for row in rows)
-        return cls(matrix.space, tasks, errors, embeddings, errors.mean(axis=0), noise, selection)
+        mean = errors.mean(axis=0)
+        words = f"Embeddings: {selection}\n{learned}" if selection else str(learned)
+        return cls(matrix.space, tasks, errors, embeddings, mean, noise, learned.prior, words)
 
     def predict(
         self, indices: ArrayLike, errors: ArrayLike
@@ -156,8 +183,19 @@ class MetaModel:
             "choices": [[name, values] for name, values in self.space.choices.items()],
             "tasks": self.tasks,
             "selection": self.selection,
+            "transform": self.prior.transform,
+            "ranks": [model.loadings.shape[1] for model in self.prior.models],
         }
-        archive.write(path, _FORMAT, header, {name: getattr(self, name) for name in _ARRAYS})
+        models = self.prior.models
+        arrays = {
+            **{name: getattr(self, name) for name in _ARRAYS},
+            "prior_mean": np.array([model.mean for model in models]),
+            "prior_loadings": np.column_stack([model.loadings for model in models]),
+            "prior_noise": np.array([model.noise for model in models]),
+            "prior_scales": self.prior.scales,
+            "prior_weights": self.prior.weights,
+        }
+        archive.write(path, _FORMAT, header, arrays)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -168,11 +206,15 @@ class MetaModel:
             ValueError: The file is damaged, was not written by :meth:`save`, or was written by
                 a newer version.
         """
-        header, arrays = archive.read(path, _FORMAT, _ARRAYS)
+        header, arrays = archive.read(path, _FORMAT, _ARRAYS + _PRIOR_ARRAYS)
+        mean, loadings, noise, scales, weights = (arrays.pop(name) for name in _PRIOR_ARRAYS)
+        blocks = np.split(loadings, np.cumsum(header["ranks"])[:-1], axis=1)
+        models = tuple(map(FactorModel, mean, blocks, noise))
         return cls(
             ConfigurationSpace(dict(header["choices"])),
             tuple(header["tasks"]),
             **arrays,
+            prior=TaskPrior(models, scales, weights, header["transform"]),
             selection=header["selection"],
         )
 
@@ -203,6 +245,17 @@ def check_measurements(
             f"errors[{bad[0]}] is {measured[bad[0]]}"
         )
     return where.astype(np.intp), measured
+
+
+def _images(test_images: ArrayLike, n: int) -> NDArray[np.float64]:
+    """How many images the errors of each of n tasks were counted on."""
+    images = np.asarray(test_images, dtype=np.float64)
+    if images.shape not in ((), (n,)) or not (images >= 1).all():
+        raise ValueError(
+            f"test_images must be one positive number, or one for each of the {n} tasks; "
+            f"got {test_images!r}"
+        )
+    return np.broadcast_to(images, n)
 
 
 def _check_sufficient(matrix: ErrorMatrix, n: int, rank: int | None) -> None:

@@ -80,6 +80,18 @@ class TaskPrior:
         if not ((self.scales > 0).all() and (self.weights > 0).all()):
             raise ValueError("scales and weights must be positive")
 
+    def restricted(self, indices: NDArray[np.intp]) -> TaskPrior:
+        """The prior of some of the configurations, in the order of ``indices``."""
+        return TaskPrior(
+            tuple(
+                FactorModel(model.mean[indices], model.loadings[indices], model.noise[indices])
+                for model in self.models
+            ),
+            self.scales,
+            self.weights,
+            self.transform,
+        )
+
     def condition(
         self, indices: ArrayLike, errors: ArrayLike, *, test_images: int | None = None
     ) -> Posterior:

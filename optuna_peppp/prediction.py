@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp import pareto
+from optuna_peppp.acquisition import MARGIN, reference
 from optuna_peppp.meta import MetaModel, check_measurements
 from optuna_peppp.sizes import format_size, parse_size
 from optuna_peppp.space import ConfigurationSpace, Value
+
+_DRAWS: Final = 1000
+_INTERVAL: Final = (0.05, 0.95)
+_RIGHT: Final = 0.01
+"""A recommendation is right whose error is within this of the lowest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,8 @@ class Recommendation:
         std: Standard error of ``error``; 0 where measured.
         memory: Bytes.
         measured: Whether ``error`` was measured.
+        probability: That no allowed configuration would be found to have an error lower by more
+            than 0.01.
     """
 
     index: int
@@ -33,6 +41,7 @@ class Recommendation:
     std: float
     memory: float
     measured: bool
+    probability: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,8 +52,9 @@ class Prediction:
         space: The d configurations.
         memory: Shape (d,), bytes.
         mean: Shape (d,), the error: measured where it was, else predicted.
-        std: Shape (d,), standard error of ``mean``; 0 where measured.
+        std: Shape (d,), standard deviation of what a measurement would find; 0 where measured.
         measured: Shape (d,), true where the error was measured.
+        draws: Shape (s, d), equally likely outcomes of measuring everything.
     """
 
     space: ConfigurationSpace
@@ -52,18 +62,26 @@ class Prediction:
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
     measured: NDArray[np.bool_]
+    draws: NDArray[np.float64]
 
     @classmethod
     def from_measurements(
-        cls, meta: MetaModel, memory: ArrayLike, indices: ArrayLike, errors: ArrayLike
+        cls,
+        meta: MetaModel,
+        memory: ArrayLike,
+        indices: ArrayLike,
+        errors: ArrayLike,
+        *,
+        test_images: int | None = None,
     ) -> Self:
-        """Keeps what was measured and lets the meta-model predict the rest.
+        """Keeps what was measured and predicts the rest by the posterior.
 
         Args:
             meta: The meta-model.
             memory: Shape (d,), bytes of every configuration of ``meta.space``.
             indices: Shape (m,), the measured configurations; repeats are averaged.
             errors: Shape (m,), their errors in [0, 1].
+            test_images: How many images an error is counted on, where known.
 
         Raises:
             ValueError: A shape is wrong, a memory is not positive, an index is out of range or
@@ -71,13 +89,16 @@ class Prediction:
         """
         bytes_needed = validate_memory(memory, meta.space)
         where, values = check_measurements(indices, errors, len(meta.space))
-        mean, std = meta.predict(where, values)
+        posterior = meta.prior.condition(where, values, test_images=test_images)
+        moments = posterior.moments()
+        mean, std = np.clip(moments.mean, 0.0, 1.0), moments.std
+        draws = posterior.draws(_DRAWS, seed=0)
         counts = np.bincount(where, minlength=len(meta.space))
         measured = counts > 0
         sums = np.bincount(where, weights=values, minlength=len(meta.space))
-        mean[measured] = sums[measured] / counts[measured]
+        mean[measured] = draws[:, measured] = sums[measured] / counts[measured]
         std[measured] = 0.0
-        return cls(meta.space, bytes_needed, mean, std, measured)
+        return cls(meta.space, bytes_needed, mean, std, measured, draws)
 
     @property
     def frontier(self) -> NDArray[np.intp]:
@@ -87,6 +108,44 @@ class Prediction:
         there is any: the frontier loses no point to a duplicate.
         """
         return predicted_frontier(self.memory, self.mean, self.measured)
+
+    @property
+    def interval(self) -> NDArray[np.float64]:
+        """Shape (2, d), the bounds of the central 90% interval of every error."""
+        return np.quantile(self.draws, _INTERVAL, axis=0)
+
+    @property
+    def band(self) -> NDArray[np.float64]:
+        """Shape (2, f), the 90% band of the frontier.
+
+        At the memory of each of its f points, where the lowest error of all configurations that
+        need no more will be found.
+        """
+        order, lowest = self._lowest()
+        needed = self.memory[order]
+        last = np.searchsorted(needed, self.memory[self.frontier], side="right") - 1
+        return np.quantile(lowest[:, last], _INTERVAL, axis=0)
+
+    @property
+    def dominated_area(self) -> tuple[float, float, float]:
+        """Expected area that the task's configurations dominate, and its 90% interval.
+
+        Memory is scaled to [0, 1], the least to the most; the reference is memory 1.05, error 1.
+        The frontier of the expected errors dominates less than is to be expected: of many
+        uncertain errors, the lowest is lower than the lowest mean.
+        """
+        order, lowest = self._lowest()
+        end, worst = reference(self.memory)
+        needed = self.memory[order]
+        unit = (end - needed[0]) / (1 + MARGIN)
+        areas = (worst - lowest) @ np.diff(needed, append=end) / unit
+        low, high = np.quantile(areas, _INTERVAL)
+        return float(areas.mean()), float(low), float(high)
+
+    def _lowest(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Configurations by growing memory; in every draw, the lowest error up to each."""
+        order = np.argsort(self.memory, kind="stable")
+        return order, np.minimum.accumulate(self.draws[:, order], axis=1)
 
     def recommend(self, memory_cap: str | float | None = None) -> Recommendation:
         """The nondominated configuration with the highest allowable memory (paper, Section 3.2).
@@ -107,6 +166,7 @@ class Prediction:
                 f"the smallest memory of a configuration; got {memory_cap!r}"
             )
         index = int(allowed[-1])
+        best = self.draws[:, self.memory <= cap].min(axis=1)
         return Recommendation(
             index,
             self.space.params(index),
@@ -114,6 +174,7 @@ class Prediction:
             float(self.std[index]),
             float(self.memory[index]),
             bool(self.measured[index]),
+            float((self.draws[:, index] <= best + _RIGHT).mean()),
         )
 
 

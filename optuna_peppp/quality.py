@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optuna_peppp import pareto
+from optuna_peppp.acquisition import MARGIN
 from optuna_peppp.prediction import predicted_frontier
 
 CAPS: Final = 10
 """Memory caps under which a recommendation is judged, equally spaced up to the largest memory."""
 
-REFERENCE: Final = (1.05, 1.0)
+REFERENCE: Final = (1 + MARGIN, 1.0)
 """Upper bounds of scaled memory and error in hypervolumes."""
 
 

@@ -18,10 +18,18 @@ from numpy.typing import ArrayLike, NDArray
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
+from optuna_peppp import acquisition
 from optuna_peppp.design import greedy_order, qr_order, random_order
 from optuna_peppp.prediction import validate_memory
 from optuna_peppp.sizes import format_size, parse_size
-from optuna_peppp.trials import CLAIM, Usage, check_minimized, configuration_of, other_trials
+from optuna_peppp.trials import (
+    CLAIM,
+    Usage,
+    check_minimized,
+    configuration_of,
+    error_of,
+    other_trials,
+)
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -30,8 +38,9 @@ if TYPE_CHECKING:
 
     from optuna_peppp.meta import MetaModel
 
-Strategy = Literal["ed-mf", "qr-mf", "random-mf"]
-"""How configurations are chosen: D-optimal design (the paper's), pivoted QR, at random."""
+Strategy = Literal["bayesian", "ed-mf", "qr-mf", "random-mf"]
+"""How configurations are chosen: by the posterior, D-optimal design (the paper's), pivoted QR, at
+random."""
 
 
 class PEPPPSampler(BaseSampler):
@@ -57,11 +66,16 @@ class PEPPPSampler(BaseSampler):
     Args:
         meta: The meta-model, fitted to past tasks; its space is what is sampled.
         memory: Shape (d,), bytes of every configuration on the new task.
-        strategy: ``"ed-mf"``, greedy D-optimal design continued from everything measured or
-            live (paper, Algorithm 2); ``"qr-mf"``, the pivots of a QR factorization of the
-            error matrix; ``"random-mf"``, uniformly at random.
+        strategy: ``"bayesian"``, the configuration that is worth most to the frontier, or, where
+            a measurement cap hides some, tells most about all (:func:`acquisition.worth`), given
+            everything measured and, as if it had come out as predicted, everything live;
+            ``"ed-mf"``, greedy D-optimal design continued from everything measured or live
+            (paper, Algorithm 2); ``"qr-mf"``, the pivots of a QR factorization of the error
+            matrix; ``"random-mf"``, uniformly at random.
         measurement_cap: The memory that a measurement may take, in bytes or as text such as
             ``"275MB"``; None for no limit.
+        test_images: How many images an error is counted on, where known: the fewer, the less
+            ``"bayesian"`` trusts it.
         independent_sampler: The sampler of all other names; by default
             :class:`optuna.samplers.RandomSampler` with ``seed``.
         seed: Seed of the random order and of the default independent sampler.
@@ -76,8 +90,9 @@ class PEPPPSampler(BaseSampler):
         meta: MetaModel,
         memory: ArrayLike,
         *,
-        strategy: Strategy = "ed-mf",
+        strategy: Strategy = "bayesian",
         measurement_cap: str | float | None = None,
+        test_images: int | None = None,
         independent_sampler: BaseSampler | None = None,
         seed: int | None = None,
     ) -> None:
@@ -87,6 +102,8 @@ class PEPPPSampler(BaseSampler):
                 f"got {strategy!r}"
             )
         self._meta = meta
+        self._strategy = strategy
+        self._test_images = test_images
         self._space = meta.space
         self._distributions = meta.space.distributions()
         self._memory = validate_memory(memory, meta.space)
@@ -187,7 +204,7 @@ class PEPPPSampler(BaseSampler):
         self._check_same_space(study, trials)
         usage = Usage.of(trials, self._space)
         while True:
-            index = self._choose(candidates, usage)
+            index = self._choose(study, candidates, usage)
             study._storage.set_trial_system_attr(trial._trial_id, CLAIM, self._space.params(index))
             # Of two workers with one choice, the later to write sees the other's claim here. It
             # cannot tell whether the other has already looked, so whoever sees a conflict yields.
@@ -200,32 +217,41 @@ class PEPPPSampler(BaseSampler):
 
         Names and values that are not of the space do not count: Optuna itself refuses them.
         """
-        choices = self._space.choices
-        ours = {name: value for name, value in fixed.items() if value in choices.get(name, ())}
-        agreeing = np.array(
-            [
-                index
-                for index in range(len(self._space))
-                if ours.items() <= self._space.params(index).items()
-            ],
-            dtype=np.intp,
-        )
+        agreeing = self._space.matching(fixed)
         feasible = agreeing[self._feasible[agreeing]]
         if feasible.size:
             return feasible
         return agreeing[[np.argmin(self._memory[agreeing])]]
 
-    def _choose(self, candidates: NDArray[np.intp], usage: Usage) -> int:
-        """The next configuration by the design, among the candidates least spent, least live."""
+    def _choose(self, study: Study, candidates: NDArray[np.intp], usage: Usage) -> int:
+        """The next configuration, among the candidates least spent, least live."""
         for count in (usage.spent, usage.live):
             candidates = candidates[count[candidates] == count[candidates].min()]
         if self._order is not None:
             allowed = set(candidates.tolist())
             return next((index for index in self._order if index in allowed), int(candidates[0]))
+        measured = [index for index, _ in usage.completed]
+        if self._strategy == "bayesian":
+            worth = acquisition.worth(
+                self._meta.prior,
+                self._memory,
+                self._feasible,
+                measured,
+                [error_of(trial, study) for _, trial in usage.completed],
+                live=np.flatnonzero(usage.live),
+                test_images=self._test_images,
+            )
+            return int(candidates[worth[candidates].argmax()])
         offered = np.zeros(len(self._space), dtype=np.bool_)
         offered[candidates] = True
-        start = np.flatnonzero((usage.measured + usage.live > 0) & ~offered)
-        (index,) = greedy_order(self._meta.embeddings, 1, feasible=offered, start=start.tolist())
+        used = usage.live > 0
+        used[measured] = True
+        (index,) = greedy_order(
+            self._meta.embeddings,
+            1,
+            feasible=offered,
+            start=np.flatnonzero(used & ~offered).tolist(),
+        )
         return index
 
     def _check_same_space(self, study: Study, trials: Iterable[FrozenTrial]) -> None:

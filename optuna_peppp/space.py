@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Self, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from optuna_peppp.formats import FORMATS_A, FORMATS_B, FloatFormat, Precision
 
 if TYPE_CHECKING:
@@ -128,6 +131,22 @@ class ConfigurationSpace:
                 )
             index = index * len(values) + position
         return index
+
+    def matching(self, params: Mapping[str, object]) -> NDArray[np.intp]:
+        """Indices of the configurations that agree with ``params``, ascending.
+
+        Names and values that are not of this space do not count.
+        """
+        position = tuple(
+            self._positions[name].get(value, slice(None))
+            if isinstance(value, Value)
+            else slice(None)
+            for name in self._choices
+            for value in (params.get(name),)
+        )
+        sizes = [len(values) for values in self._choices.values()]
+        indices: NDArray[np.intp] = np.arange(self._size).reshape(sizes)[position].ravel()
+        return indices
 
     def precision(self, index: int) -> Precision:
         """The formats of one configuration.

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.space import FORMAT_NAMES, ConfigurationSpace
-from optuna_peppp.trials import check_minimized
+from optuna_peppp.trials import check_minimized, error_of
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -53,23 +53,26 @@ def measurements(
     )
 
 
-def predict(study: Study, meta: MetaModel, memory: ArrayLike) -> Prediction:
+def predict(
+    study: Study, meta: MetaModel, memory: ArrayLike, *, test_images: int | None = None
+) -> Prediction:
     """Predicts the errors of all configurations on the task of a study.
 
     What the study measured is kept (repeats are averaged), the rest is predicted. A study
-    without a completed trial predicts the mean over past tasks.
+    without a completed trial predicts what past tasks tell of any.
 
     Args:
         study: A study whose first objective is the error, minimized.
         meta: The meta-model, fitted to past tasks.
         memory: Shape (d,), bytes of every configuration of ``meta.space`` on the task.
+        test_images: How many images the task's errors are counted on, where known.
 
     Raises:
         ValueError: As :func:`measurements` does, and for ``memory`` of the wrong length or with
             entries that are not positive numbers.
     """
     indices, errors = measurements(study, meta.space)
-    return Prediction.from_measurements(meta, memory, indices, errors)
+    return Prediction.from_measurements(meta, memory, indices, errors, test_images=test_images)
 
 
 def error_matrix_from_studies(
@@ -147,7 +150,6 @@ def space_of(studies: Iterable[Study]) -> ConfigurationSpace:
 def _measured(study: Study, space: ConfigurationSpace) -> list[tuple[int, FrozenTrial]]:
     """Configurations and their completed trials; see :func:`measurements`."""
     check_minimized(study)
-    name = f"study {study.study_name!r}"
     measured: list[tuple[int, FrozenTrial]] = []
     misfit = ""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
@@ -156,16 +158,12 @@ def _measured(study: Study, space: ConfigurationSpace) -> list[tuple[int, Frozen
         except ValueError as problem:
             misfit = f"Trial {trial.number}: {problem}"
             continue
-        if not 0 <= trial.values[0] <= 1:
-            raise ValueError(
-                f"trial {trial.number} of {name} must report an error between 0 and 1, the ratio "
-                f"of misclassified images, as its first value; got {trial.values[0]}"
-            )
+        error_of(trial, study)
         measured.append((index, trial))
     if misfit and not measured:
         raise ValueError(
-            f"{name} must tune {', '.join(space.names)} with the choices of the space, as "
-            f"space.suggest(trial) does; no completed trial fits. {misfit}"
+            f"study {study.study_name!r} must tune {', '.join(space.names)} with the choices of "
+            f"the space, as space.suggest(trial) does; no completed trial fits. {misfit}"
         )
     return measured
 

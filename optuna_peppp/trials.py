@@ -48,32 +48,49 @@ def check_minimized(study: Study) -> None:
         )
 
 
+def error_of(trial: FrozenTrial, study: Study) -> float:
+    """The error that a completed trial reported.
+
+    Raises:
+        ValueError: It is not between 0 and 1.
+    """
+    error = float(trial.values[0])
+    if not 0 <= error <= 1:
+        raise ValueError(
+            f"trial {trial.number} of study {study.study_name!r} must report an error between 0 "
+            f"and 1, the ratio of misclassified images, as its first value; got {error}"
+        )
+    return error
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Usage:
-    """How often trials use each configuration.
+    """How trials use the configurations.
 
     Attributes:
-        measured: Shape (d,), completed trials.
-        spent: Shape (d,), completed and pruned trials.
-        live: Shape (d,), running and waiting trials.
+        completed: The completed trials of each configuration, in pairs with its index.
+        spent: Shape (d,), number of completed and pruned trials.
+        live: Shape (d,), number of running and waiting trials.
     """
 
-    measured: NDArray[np.intp]
+    completed: tuple[tuple[int, FrozenTrial], ...]
     spent: NDArray[np.intp]
     live: NDArray[np.intp]
 
     @classmethod
     def of(cls, trials: Iterable[FrozenTrial], space: ConfigurationSpace) -> Usage:
         """Counts ``trials``."""
-        measured, spent, live = np.zeros((3, len(space)), dtype=np.intp)
+        completed: list[tuple[int, FrozenTrial]] = []
+        spent, live = np.zeros((2, len(space)), dtype=np.intp)
         for trial in trials:
             index = configuration_of(trial, space)
             if index is None or trial.state == TrialState.FAIL:
                 continue
-            measured[index] += trial.state == TrialState.COMPLETE
+            if trial.state == TrialState.COMPLETE:
+                completed.append((index, trial))
             spent[index] += trial.state.is_finished()
             live[index] += not trial.state.is_finished()
-        return cls(measured, spent, live)
+        return cls(tuple(completed), spent, live)
 
     def crowding(self, index: int) -> tuple[int, int]:
         """How much a configuration is taken: by finished trials first, then by live ones."""

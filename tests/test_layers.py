@@ -15,10 +15,11 @@ import optuna_peppp
 ROOT = Path(optuna_peppp.__file__).parent
 
 LAYERS = (
-    {"formats", "sizes", "pareto", "design", "sampling", "proximal"}
+    {"formats", "sizes", "pareto", "design", "sampling", "proximal", "transforms"}
     | {"archive", "processes", "storage"},
-    {"space", "completion"},
-    {"table", "lowprecision", "selection"},
+    {"space", "completion", "posterior"},
+    {"table", "lowprecision", "selection", "factor_analysis", "acquisition"},
+    {"learning"},
     {"matrix"},
     {"meta", "trials"},
     {"prediction", "strategies"},

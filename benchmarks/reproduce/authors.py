@@ -29,7 +29,8 @@ from optuna_peppp import ErrorMatrix, MetaModel, pareto
 from optuna_peppp.completion import soft_impute
 from optuna_peppp.design import qr_order
 from optuna_peppp.evaluation import Split
-from optuna_peppp.strategies import STRATEGIES, Strategy
+from optuna_peppp.posterior import FactorModel, TaskPrior
+from optuna_peppp.strategies import PAPER, Progress, Strategy
 
 # isort: split
 import common  # noqa: F401  It makes the folder above importable.
@@ -150,30 +151,29 @@ def split(
     rank = min(rank, int((values > _NOTHING * values[0]).sum()))
     embeddings = np.zeros((len(feasible), rank))
     embeddings[feasible] = right[:rank].T
+    mean = errors.mean(axis=0)
+    # None of their techniques asks for a prior.
+    factors = FactorModel(mean, embeddings, np.ones_like(mean))
+    prior = TaskPrior((factors,), scales=np.ones((1, 2)), weights=np.ones((1, 1)))
     meta = MetaModel(
         corpus.space,
         tuple(task for task, other in zip(corpus.tasks, others, strict=True) if other),
         errors,
         embeddings,
-        errors.mean(axis=0),
+        mean,
         np.zeros(len(feasible)),
+        prior,
     )
-    return Split(meta, corpus.memory[row], corpus.errors[row], feasible)
+    return Split(meta, corpus.memory[row], corpus.errors[row], feasible, feasible)
 
 
-def _qr_mf(
-    meta: MetaModel,
-    feasible: NDArray[np.bool_],
-    indices: Sequence[int],
-    errors: Sequence[float],
-    seed: int,
-) -> int:
-    return qr_order(meta.embeddings.T, feasible)[len(indices)]
+def _qr_mf(progress: Progress) -> int:
+    return qr_order(progress.meta.embeddings.T, progress.feasible)[len(progress.indices)]
 
 
 TECHNIQUES: Final[Mapping[str, Strategy]] = {
-    **STRATEGIES,
-    "qr-mf": _qr_mf,
+    **PAPER,
+    "qr-mf": Strategy(_qr_mf),
     **BAYESIAN_ASCENDING,
     **BAYESIAN,
 }
@@ -182,11 +182,8 @@ TECHNIQUES: Final[Mapping[str, Strategy]] = {
 
 def measure(task: Split, technique: Strategy, count: int, seed: int) -> list[int]:
     """The first ``count`` configurations that a technique measures, all where they are fewer."""
-    indices: list[int] = []
-    for _ in range(min(count, int(task.considered.sum()))):
-        known = task.errors[indices].tolist()
-        indices.append(technique(task.meta, task.considered, indices, known, seed))
-    return indices
+    ((measured, _),) = task.predictions(technique, (count,), seed)
+    return list(measured)
 
 
 def predict(task: Split, indices: Sequence[int]) -> NDArray[np.float64]:

@@ -17,12 +17,11 @@ from anchors import Anchor, claim
 from common import BLUE, GREY, MIB, ORANGE, RED, WIDTH, Script, is_authors, label, start
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
-from settings import TEXT_RANK
+from settings import TEXT_RANK, plain_frontier
 
 from optuna_peppp import pareto
 from optuna_peppp.evaluation import Evaluation
-from optuna_peppp.prediction import Prediction
-from optuna_peppp.strategies import STRATEGIES
+from optuna_peppp.strategies import PAPER
 
 CAP: Final = 275
 """The paper's MB are MiB elsewhere (its median memory)."""
@@ -83,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def as_authors(script: Script, cap: float) -> MetaTest:
     """At rank 5, from the feasible columns; measured errors are predicted too."""
     task = authors.split(script.corpus, script.example, memory_cap=cap)
-    measured = authors.measure(task, STRATEGIES["ed-mf"], MEASUREMENTS, seed=0)
+    measured = authors.measure(task, PAPER["ed-mf"], MEASUREMENTS, seed=0)
     return MetaTest(measured, authors.frontier(task, measured))
 
 
@@ -91,13 +90,10 @@ def plain(script: Script, cap: float) -> MetaTest:
     """At rank 3, from all columns; measured errors are known."""
     corpus = script.corpus
     rank = min(TEXT_RANK, len(corpus.tasks) - 1)
-    task = Evaluation(corpus, STRATEGIES, rank=rank).split(script.example)
-    capped = replace(task, considered=task.memory <= cap)
-    measured = authors.measure(capped, STRATEGIES["ed-mf"], MEASUREMENTS, seed=0)
-    prediction = Prediction.from_measurements(
-        task.meta, task.memory, measured, task.errors[measured]
-    )
-    frontier = prediction.frontier
+    task = Evaluation(corpus, PAPER, rank=rank).split(script.example)
+    capped = replace(task, feasible=task.memory <= cap)
+    measured = authors.measure(capped, PAPER["ed-mf"], MEASUREMENTS, seed=0)
+    frontier = plain_frontier(task, measured)
     return MetaTest(measured, frontier[task.memory[frontier] <= cap])
 
 

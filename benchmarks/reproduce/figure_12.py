@@ -22,12 +22,11 @@ from anchors import Anchor, claim
 from common import BLUE, PINK, WIDTH, is_authors, start
 from comparison import STYLES
 from matplotlib.axes import Axes
-from settings import FRACTION, SETTINGS, TEXT_RANK, authors_split
+from settings import FRACTION, SETTINGS, TEXT_RANK, authors_split, plain_frontier
 
 from optuna_peppp import ErrorMatrix
 from optuna_peppp.evaluation import Evaluation, Split
-from optuna_peppp.prediction import Prediction
-from optuna_peppp.strategies import STRATEGIES
+from optuna_peppp.strategies import PAPER
 
 # isort: split
 from baselines import BAYESIAN, RANDOM_STARTS, highest_memory
@@ -93,7 +92,7 @@ def selections(corpus: ErrorMatrix, row: int, seed: int) -> Iterator[Selection]:
     """All techniques, by both ways, after the same samples of meta-training for all."""
     setting = SETTINGS["IV"]
     cap = setting.cap(corpus)
-    plain = {**STRATEGIES, **BAYESIAN}
+    plain = {**PAPER, **BAYESIAN}
     rank = min(TEXT_RANK, len(corpus.tasks) - 1)
     evaluation = Evaluation(corpus, plain, memory_cap=cap, fraction=FRACTION, rank=rank, seed=seed)
 
@@ -101,9 +100,8 @@ def selections(corpus: ErrorMatrix, row: int, seed: int) -> Iterator[Selection]:
         return int(authors.frontier(task, measured)[-1])
 
     def recommended(task: Split, measured: list[int]) -> int:
-        known = task.errors[measured]
-        prediction = Prediction.from_measurements(task.meta, task.memory, measured, known)
-        return prediction.recommend(cap).index
+        frontier = plain_frontier(task, measured)
+        return int(frontier[task.considered[frontier]][-1])
 
     for way, task, techniques, select in (
         ("authors", authors_split(corpus, row, setting, seed, rank), authors.TECHNIQUES, last),

@@ -15,11 +15,13 @@ from typing import Final
 import authors
 import numpy as np
 from authors import RANK
+from numpy.typing import NDArray
 
 from optuna_peppp import ErrorMatrix
 from optuna_peppp.evaluation import Evaluation, Split
+from optuna_peppp.prediction import predicted_frontier
 from optuna_peppp.sampling import Scheme
-from optuna_peppp.strategies import STRATEGIES
+from optuna_peppp.strategies import PAPER
 
 # isort: split
 from baselines import BAYESIAN
@@ -160,7 +162,7 @@ def plain_outcomes(
     setting, rank = SETTINGS[name], RANKS[convention]
     evaluation = Evaluation(
         corpus,
-        {**STRATEGIES, **BAYESIAN},
+        {**PAPER, **BAYESIAN},
         range(rank, LARGEST + 1),
         memory_cap=setting.cap(corpus),
         fraction=None if setting.scheme is None else FRACTION,
@@ -180,3 +182,13 @@ def plain_outcomes(
                 score.quality.convergence,
                 score.quality.hyperdiff,
             )
+
+
+def plain_frontier(task: Split, measured: list[int]) -> NDArray[np.intp]:
+    """The frontier that the paper's least squares predict, measured errors kept; by memory."""
+    known = task.errors[measured]
+    predicted, _ = task.meta.predict(measured, known)
+    predicted[measured] = known
+    mask = np.zeros(len(predicted), dtype=np.bool_)
+    mask[measured] = True
+    return predicted_frontier(task.memory, predicted, mask)

@@ -47,6 +47,7 @@ class Scheme(StrEnum):
 class Strategy(StrEnum):
     """How configurations to measure are chosen."""
 
+    bayesian = "bayesian"
     ed_mf = "ed-mf"
     qr_mf = "qr-mf"
     random_mf = "random-mf"

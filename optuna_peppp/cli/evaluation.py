@@ -44,6 +44,10 @@ def evaluate(
         str | None,
         typer.Option(help="Leave out configurations that need more, such as 816MiB."),
     ] = None,
+    measurement_cap: Annotated[
+        str | None,
+        typer.Option(help="Do not measure, but judge, configurations that need more."),
+    ] = None,
     fraction: Fraction = None,
     scheme: SchemeOption = Scheme.uniform,
     rank: Rank = None,
@@ -93,6 +97,7 @@ def evaluate(
             {name: STRATEGIES[name] for name in names},
             measurements=_counts(measurements),
             memory_cap=memory_cap,
+            measurement_cap=measurement_cap,
             fraction=fraction,
             scheme=scheme.value,
             rank=rank,

@@ -61,7 +61,7 @@ def tune(
     ] = None,
     strategy: Annotated[
         Strategy, typer.Option(help="How configurations to measure are chosen.")
-    ] = Strategy.ed_mf,
+    ] = Strategy.bayesian,
     storage: Storage = None,
     study_name: StudyName = "tune",
     epochs: Epochs = 6,
