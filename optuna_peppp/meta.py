@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp import archive
+from optuna_peppp.cold import cold_prior
 from optuna_peppp.learning import learn
 from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.posterior import FactorModel, TaskPrior
@@ -26,6 +27,9 @@ from optuna_peppp.space import ConfigurationSpace
 _FORMAT: Final = archive.Format("optuna_peppp.MetaModel", version=3)
 _PRIOR_RESIDUALS: Final = 2
 """Residuals of all configurations that stand for those a configuration lacks."""
+
+_COLD_RANK: Final = 3
+"""Dimensions of the embeddings without past tasks."""
 
 _SHOWN: Final = 3
 """Configurations that a message names."""
@@ -138,6 +142,27 @@ class MetaModel:
         mean = errors.mean(axis=0)
         words = f"Embeddings: {selection}\n{learned}" if selection else str(learned)
         return cls(matrix.space, tasks, errors, embeddings, mean, noise, learned.prior, words)
+
+    @classmethod
+    def cold(cls, space: ConfigurationSpace) -> Self:
+        """A meta-model without any past task: what the space itself tells.
+
+        Its prior compares configurations by their bits (:mod:`optuna_peppp.cold`); its embeddings
+        are the leading directions in which errors may vary.
+        """
+        prior = cold_prior(space)
+        model = prior.models[0]
+        strongest = np.argsort(-np.square(model.loadings).sum(axis=0), kind="stable")[:_COLD_RANK]
+        embeddings = model.loadings[:, strongest]
+        embeddings = embeddings / np.linalg.norm(embeddings, axis=0)
+        left = np.square(model.loadings).sum(axis=1) - np.square(model.loadings[:, strongest]).sum(
+            axis=1
+        )
+        noise = np.sqrt(model.noise + left)
+        words = "No past tasks: configurations are compared by their bits."
+        return cls(
+            space, (), np.empty((0, len(space))), embeddings, model.mean, noise, prior, words
+        )
 
     def predict(
         self, indices: ArrayLike, errors: ArrayLike

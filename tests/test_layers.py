@@ -18,7 +18,7 @@ LAYERS = (
     {"formats", "sizes", "pareto", "design", "sampling", "proximal", "transforms"}
     | {"archive", "processes", "storage"},
     {"space", "completion", "posterior"},
-    {"table", "lowprecision", "selection", "factor_analysis", "acquisition"},
+    {"table", "lowprecision", "selection", "factor_analysis", "acquisition", "cold"},
     {"learning"},
     {"matrix"},
     {"meta", "trials"},
