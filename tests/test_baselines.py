@@ -16,6 +16,8 @@ from scipy.stats import norm
 
 from optuna_peppp import ConfigurationSpace, MetaModel
 from optuna_peppp.design import random_order
+from optuna_peppp.posterior import FactorModel, TaskPrior
+from optuna_peppp.strategies import Progress
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 D = 12
@@ -35,15 +37,29 @@ def meta() -> MetaModel:
     rng = np.random.default_rng(0)
     errors = rng.uniform(0.2, 0.8, (6, 2)) @ rng.uniform(0.2, 0.6, (2, D))
     right = np.linalg.svd(errors, full_matrices=False)[2]
+    mean = errors.mean(axis=0)
+    # Nothing here asks for it.
+    factors = FactorModel(mean, right[:1].T, np.ones(D))
     # Of the scale of the kernel, so that it tells configurations apart.
     return MetaModel(
         ConfigurationSpace({"configuration": range(D)}),
         tuple(f"task {i}" for i in range(6)),
         30 * errors,
         60 * right[:2].T,
-        errors.mean(axis=0),
+        mean,
         np.zeros(D),
+        TaskPrior((factors,), scales=np.ones((1, 2)), weights=np.ones((1, 1))),
     )
+
+
+def progress(
+    meta: MetaModel,
+    feasible: NDArray[np.bool_],
+    indices: list[int],
+    errors: list[float],
+    seed: int,
+) -> Progress:
+    return Progress(meta, np.ones(D), np.ones(D, dtype=np.bool_), feasible, indices, errors, seed)
 
 
 def test_examples_in_docstrings() -> None:
@@ -91,13 +107,14 @@ def test_bayesian_optimization_takes_an_extreme_of_the_improvement(
     gains = baselines().expected_improvement(mean, std, 0.4)
     candidates = [4, 6, 9, 10, 11]
     expected = sorted(candidates, key=lambda j: gains[j])[0 if ascending else -1]
-    assert strategy(meta, feasible, indices, errors, seed=0) == expected
+    assert strategy(progress(meta, feasible, indices, errors, seed=0)) == expected
 
 
 def test_the_named_strategies_are_the_texts_and_the_runs() -> None:
     module = baselines()
     strategies = {**module.BAYESIAN, **module.BAYESIAN_ASCENDING}
-    assert {name: (s.features, s.ascending) for name, s in strategies.items()} == {
+    choices = {name: strategy.choose for name, strategy in strategies.items()}
+    assert {name: (c.features, c.ascending) for name, c in choices.items()} == {
         "bo-mf": ("embeddings", False),
         "bo-full": ("errors", False),
         "bo-mf-ascending": ("embeddings", True),
@@ -112,7 +129,7 @@ def test_bayesian_optimization_starts_as_random_mf_and_repeats_nothing(meta: Met
     indices: list[int] = []
     for _ in range(feasible.sum()):
         errors = [0.1 * index / D for index in indices]
-        indices.append(strategy(meta, feasible, indices, errors, seed=7))
+        indices.append(strategy.choose(progress(meta, feasible, indices, errors, seed=7)))
     assert indices[:5] == random_order(D, 7, feasible)[:5]
     assert sorted(indices) == np.flatnonzero(feasible).tolist()
 
