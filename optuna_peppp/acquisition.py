@@ -20,6 +20,10 @@ MARGIN: Final = 0.05
 """How far beyond the largest memory the reference lies, relative to the range of memory: so that
 the configuration of most memory counts too."""
 
+WORTHWHILE: Final = 1e-3
+"""Growth of the dominated area, relative to the range of memory times an error of 1, that is worth
+a measurement."""
+
 
 def reference(memory: NDArray[np.float64]) -> tuple[float, float]:
     """The upper bounds of memory, in its own unit, and of error."""
@@ -88,11 +92,12 @@ def worth(
 ) -> NDArray[np.float64]:
     """What the next measurement of every configuration is worth: the rule of ``"bayesian"``.
 
-    - Where every configuration may be measured, measurements improve the frontier: expected
-      hypervolume improvement, times the standard deviation of the signal, so that of two
-      configurations that promise the same, the one that is less known is measured.
-    - Where some may not, as under a measurement cap, they inform about those too: the variance
-      reduction.
+    - Measurements improve the frontier while every configuration may be measured and one is
+      expected to add a thousandth to the dominated area: expected hypervolume improvement, times
+      the standard deviation of the signal, so that of two configurations that promise the same,
+      the one that is less known is measured.
+    - Otherwise, when there is little left to gain, or under a measurement cap, which hides
+      configurations that only a good prediction can find, they inform: the variance reduction.
 
     ``benchmarks/rules.py`` compares the rule with others.
 
@@ -121,4 +126,6 @@ def worth(
     growth = expected_hypervolume_improvement(
         memory, moments.mean, moments.std, memory[where], known
     )
+    if np.delete(growth, where).max(initial=0.0) < WORTHWHILE * np.ptp(memory):
+        return variance_reduction(moments)
     return growth * np.sqrt(moments.signal)
