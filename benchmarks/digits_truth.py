@@ -13,8 +13,9 @@ predicts the rest. Shown are, with memory scaled as in optuna_peppp.quality:
 "random" measures at random and uses no past tasks: its frontier is that of what it measured, its
 regret that of its best measurement under the cap (or of the smallest configuration).
 
-"ed-mf" is deterministic: its spread is shown over past tasks instead of over seeds, by leaving out
-each of them in turn (column left_out).
+"bayesian" and "ed-mf" are deterministic: their spread is shown over past tasks instead of over
+seeds, by leaving out each of them in turn (column left_out). Predictions are the posterior's, for
+all strategies alike.
 
     python benchmarks/digits_truth.py [--quick] [--jobs 2]
 """
@@ -175,16 +176,30 @@ def draw(truth: Truth, prediction: Prediction, path: Path) -> None:
         linewidths=1.8,
         label="the six measured",
     )
-    guessed = prediction.frontier[~prediction.measured[prediction.frontier]]
+    frontier = prediction.frontier
+    low, high = prediction.band
+    axes.fill_between(
+        np.append(megabytes[frontier], megabytes.max()),
+        np.append(low, low[-1]),
+        np.append(high, high[-1]),
+        step="post",
+        color="tab:red",
+        alpha=0.15,
+        linewidth=0,
+        label="90% band of the frontier",
+    )
+    guessed = frontier[~prediction.measured[frontier]]
+    below, above = prediction.interval[:, guessed]
+    expected = prediction.mean[guessed]
     axes.errorbar(
         megabytes[guessed],
-        prediction.mean[guessed],
-        yerr=prediction.std[guessed],
+        expected,
+        yerr=np.maximum([expected - below, above - expected], 0.0),
         fmt="x",
         color="tab:red",
         elinewidth=0.8,
         capsize=2,
-        label="predicted frontier ± standard error",
+        label="predicted frontier, 90% intervals",
     )
     recommended = prediction.recommend(truth.caps[1])
     axes.axvline(truth.caps[1] / 1e6, color="tab:blue", linestyle=":", linewidth=1)
@@ -218,8 +233,10 @@ def main() -> None:
 
     truth = measure_truth(arguments.jobs)
     seeds = range(3 if arguments.quick else SEEDS)
-    rows = [score(truth, strategy, 0) for strategy in ("ed-mf", "qr-mf")]
-    rows += [score(without(truth, task), "ed-mf", 0, task) for task in truth.meta.tasks]
+    rows = [score(truth, strategy, 0) for strategy in ("bayesian", "ed-mf", "qr-mf")]
+    for task in truth.meta.tasks:
+        fewer = without(truth, task)
+        rows += [score(fewer, strategy, 0, task) for strategy in ("bayesian", "ed-mf")]
     rows += [score(truth, strategy, seed) for strategy in ("random-mf", "random") for seed in seeds]
     with (arguments.output / "digits_truth.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
@@ -228,7 +245,7 @@ def main() -> None:
     (arguments.output / "digits_truth.json").write_text(json.dumps(describe(), indent=2) + "\n")
     draw(
         truth,
-        predict(study_of(truth, "ed-mf", 0), truth.meta, truth.memory),
+        predict(study_of(truth, "bayesian", 0), truth.meta, truth.memory),
         arguments.output / "digits_truth.png",
     )
 
