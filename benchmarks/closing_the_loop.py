@@ -7,16 +7,16 @@ once. Sixteen trainings a study are 208 in all, two or three per configuration, 
 still known after leaving any study out.
 
 Then each superclass in turn is the new task: the studies of the other twelve (16% of their
-entries) become an error matrix and a meta-model, and ED-MF measures up to twelve configurations.
-They are answered from the corpus that ships, which was measured with the same settings; how many
-trainings of the studies gave exactly the corpus' error is printed.
+entries) become an error matrix and a meta-model, and "bayesian" measures up to twelve
+configurations. They are answered from the corpus that ships, which was measured with the same
+settings; how many trainings of the studies gave exactly the corpus' error is printed.
 
 Compared are, with the measures of `optuna_peppp.quality`:
 
-- "past studies": as above, the rank of the meta-model chosen by cross-validation;
-- "past studies, rank 3": the same with the rank of the paper's Section 4.2;
+- "past studies": as above;
 - "complete rows": the same, having learned from the twelve complete rows of the corpus;
-- "no past": configurations drawn at random, all others predicted to err as they do in the mean;
+- "cold start": the same, having learned from nothing, with `MetaModel.cold`;
+- "at random": configurations drawn at random, all others predicted to err as they do in the mean;
   the mean over seeds.
 
     python benchmarks/closing_the_loop.py [--quick] [--jobs 2] [--seed 0]
@@ -75,9 +75,9 @@ SHOWN: Final = {
 TICKS: Final = tuple(lead * 10.0**power for power in (-4, -3, -2, -1) for lead in (1, 2, 5))
 LOOKS: Final = {
     "past studies": ("tab:red", "o"),
-    "past studies, rank 3": ("tab:orange", "D"),
     "complete rows": ("tab:blue", "s"),
-    "no past": ("0.5", "^"),
+    "cold start": ("tab:orange", "D"),
+    "at random": ("0.5", "^"),
 }
 
 
@@ -191,18 +191,17 @@ def scores(plan: Plan, storage: str) -> Iterator[dict[str, str | int | float]]:
         measured = error_matrix_from_studies(others, truth.space)
         metas = {
             "past studies": MetaModel.fit(measured),
-            "past studies, rank 3": MetaModel.fit(measured, rank=3),
             "complete rows": MetaModel.fit(complete),
+            "cold start": MetaModel.cold(truth.space),
         }
         everything = np.ones(len(truth.space), dtype=np.bool_)
         qualities = {}
         for name, meta in metas.items():
             split = Split(meta, truth.memory[row], truth.errors[row], everything, everything)
-            qualities[name] = [
-                asdict(quality) for quality in split.qualities(STRATEGIES["ed-mf"], MEASUREMENTS, 0)
-            ]
+            found = split.qualities(STRATEGIES["bayesian"], MEASUREMENTS, 0)
+            qualities[name] = [asdict(quality) for quality in found]
         drawn = [without_past(plan, row, seed) for seed in range(plan.seeds)]
-        qualities["no past"] = [
+        qualities["at random"] = [
             {measure: float(np.mean([q[measure] for q in seeds])) for measure in seeds[0]}
             for seeds in zip(*drawn, strict=True)
         ]

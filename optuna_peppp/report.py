@@ -30,8 +30,6 @@ def as_text(
     """
     by_memory = np.argsort(prediction.memory, kind="stable")
     measured = by_memory[prediction.measured[by_memory]].tolist()
-    within = f" within {memory_cap}" if memory_cap else ""
-    params = ", ".join(f"{name} {value}" for name, value in recommendation.params.items())
     return "\n".join(
         [
             f"Measured, {len(measured)} of {len(prediction.space)} configurations:",
@@ -40,10 +38,24 @@ def as_text(
             "Frontier, measured and predicted:",
             *_rows(prediction, prediction.frontier.tolist(), chosen=recommendation.index),
             "",
-            f"Recommended{within}: {params}, memory {format_size(recommendation.memory)}, "
-            f"error {recommendation.error:.4f} "
-            f"({'measured' if recommendation.measured else 'predicted'})",
+            recommended_as_text(recommendation, memory_cap),
         ]
+    )
+
+
+def recommended_as_text(recommendation: Recommendation, memory_cap: str | None = None) -> str:
+    """What to use, in a sentence.
+
+    Args:
+        recommendation: The configuration.
+        memory_cap: The cap it was made for, as its user wrote it.
+    """
+    within = f" within {memory_cap}" if memory_cap else ""
+    params = ", ".join(f"{name} {value}" for name, value in recommendation.params.items())
+    return (
+        f"Recommended{within}: {params}, memory {format_size(recommendation.memory)}, "
+        f"error {recommendation.error:.4f} "
+        f"({'measured' if recommendation.measured else 'predicted'})"
     )
 
 

@@ -26,6 +26,7 @@ LAYERS = (
     {"sampler", "quality"},
     {"study"},
     {"tuning", "collect", "report", "evaluation"},
+    {"visualization"},
     {"cli"},
     {"__main__"},
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,10 +27,23 @@ from optuna_peppp.cli.app import (
     StudyName,
     app,
     clear_errors,
+    in_a_folder,
 )
 
 if TYPE_CHECKING:
     from optuna_peppp.prediction import Prediction
+
+
+def _can_be_drawn(path: Path | None) -> Path | None:
+    """Refuses a page that could not be drawn or written, before anything is trained."""
+    if path is not None:
+        from optuna_peppp.visualization.drawing import require_plotly
+
+        try:
+            require_plotly()
+        except ImportError as problem:
+            raise typer.BadParameter(str(problem)) from problem
+    return in_a_folder(path)
 
 
 @app.command(
@@ -72,6 +86,15 @@ def tune(
     seed: Seed = 0,
     device: Device = "cpu",
     json_file: Json = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            dir_okay=False,
+            callback=_can_be_drawn,
+            help="Write one page of HTML with tables and figures here, to read without a network.",
+        ),
+    ] = None,
 ) -> None:
     """Find the error-memory frontier of a data set with a few trainings.
 
@@ -83,7 +106,7 @@ def tune(
         import optuna
 
         from optuna_peppp.lowprecision import Experiment
-        from optuna_peppp.tuning import Tuning
+        from optuna_peppp.tuning import DEFAULT_CORPUS, Tuning
 
         # A trial that fails ends the command, which says why.
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -108,6 +131,33 @@ def tune(
         )
         # A cap that no configuration meets is refused before anything is trained.
         tuning.predict().recommend(memory_cap)
+
+        def conclude() -> None:
+            """Tells what the measurements tell, in every form that was asked for."""
+            prediction = tuning.predict()
+            _report(prediction, memory_cap, json_file)
+            if page is not None and prediction.measured.any():
+                from optuna_peppp.visualization.page import as_page, write_page
+
+                settings = {
+                    **asdict(experiment),
+                    "learned_from": meta or corpus or DEFAULT_CORPUS,
+                    "rank": rank,
+                    "strategy": strategy.value,
+                    "trials": trials,
+                    "measurement_cap": measurement_cap,
+                    "memory_cap": memory_cap,
+                }
+                content = as_page(
+                    tuning.study,
+                    tuning.meta,
+                    tuning.memory,
+                    title=f"{network} on {data}: error and memory",
+                    settings=settings,
+                    memory_cap=memory_cap,
+                )
+                write_page(page, content)
+
         try:
             tuning.run(
                 experiment,
@@ -119,9 +169,9 @@ def tune(
         except KeyboardInterrupt:
             again = "run the same command to go on" if storage else "use --storage to go on later"
             typer.echo(f"Interrupted, {again}. What the measurements tell so far:", err=True)
-            _report(tuning.predict(), memory_cap, json_file)
+            conclude()
             raise typer.Exit(INTERRUPTED) from None
-        _report(tuning.predict(), memory_cap, json_file)
+        conclude()
 
 
 @app.command(

@@ -1,0 +1,128 @@
+"""The figure of a prediction: errors drawn against memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from optuna_peppp.acquisition import reference
+from optuna_peppp.prediction import Prediction
+from optuna_peppp.sizes import format_size, parse_size
+from optuna_peppp.study import predict
+from optuna_peppp.visualization.drawing import BLUE, GRAY, RED, params_text, require_plotly
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from optuna.study import Study
+
+    from optuna_peppp.meta import MetaModel
+
+_BAND: Final = "rgba(86, 180, 233, 0.3)"
+_STAIRCASE: Final = "#333333"
+
+
+def plot_frontier(
+    study: Study,
+    meta: MetaModel,
+    memory: ArrayLike,
+    *,
+    memory_cap: str | float | None = None,
+) -> go.Figure:
+    """Plots the error of every configuration against its memory, and the frontier.
+
+    The frontier is a staircase: the lowest error, measured or predicted, for so much memory. The
+    band tells, at the points of the frontier, between which errors measurements of everything
+    would find it, with probability 90%. A study without trials shows what past tasks tell.
+
+    Args:
+        study: A study whose first objective is the error, minimized.
+        meta: The meta-model, fitted to past tasks.
+        memory: Shape (d,), bytes of every configuration of ``meta.space`` on the task.
+        memory_cap: The most that the recommended configuration may need, in bytes or as text
+            such as ``"275MB"``; drawn where some configuration needs more.
+
+    Raises:
+        ImportError: plotly is not installed.
+        ValueError: As :func:`~optuna_peppp.predict` and :meth:`Prediction.recommend`.
+    """
+    go = require_plotly()
+    prediction = predict(study, meta, memory)
+    recommended = prediction.recommend(memory_cap)
+    needed, mean, frontier = prediction.memory, prediction.mean, prediction.frontier
+    low, high = prediction.band
+    end, _ = reference(needed)
+    text = [_outcome(prediction, interval, j) for j, interval in enumerate(prediction.interval.T)]
+
+    def steps(errors: NDArray[np.float64], **look: Any) -> Any:
+        """Errors at the frontier's memories, each held until the next or the end of the axis."""
+        return go.Scatter(
+            x=np.append(needed[frontier], end),
+            y=np.append(errors, errors[-1]),
+            mode="lines",
+            hoverinfo="skip",
+            **look,
+        )
+
+    def points(indices: NDArray[np.intp], name: str, note: str = "", **marker: Any) -> Any:
+        return go.Scatter(
+            x=needed[indices],
+            y=mean[indices],
+            mode="markers",
+            name=name,
+            marker=marker,
+            text=[text[index] + note for index in indices],
+            hovertemplate=f"%{{text}}<extra>{name}</extra>",
+        )
+
+    edge = {"width": 0, "shape": "hv"}
+    figure = go.Figure(
+        [
+            steps(high, line=edge, showlegend=False),
+            steps(low, line=edge, fill="tonexty", fillcolor=_BAND, name="90% band"),
+            steps(mean[frontier], line={"color": _STAIRCASE, "shape": "hv"}, name="Frontier"),
+            points(
+                np.flatnonzero(~prediction.measured),
+                "Predicted",
+                color=GRAY,
+                size=6,
+                symbol="circle-open",
+            ),
+            points(np.flatnonzero(prediction.measured), "Measured", color=BLUE, size=9),
+            points(
+                np.array([recommended.index]),
+                "Recommended",
+                f"<br>within 0.01 of the best allowed: {recommended.probability:.0%}",
+                color=RED,
+                size=18,
+                symbol="circle-open",
+                line={"width": 3},
+            ),
+        ],
+        {
+            "title": "Error-Memory Frontier Plot",
+            "xaxis": {
+                "title": "Memory",
+                "tickformat": "~s",
+                "ticksuffix": "B",
+                "range": [needed.min() - (end - needed.max()), end],
+            },
+            "yaxis": {"title": "Test error"},
+        },
+    )
+    if memory_cap is not None and (cap := parse_size(memory_cap)) < needed.max():
+        figure.add_vline(
+            cap, line={"color": RED, "dash": "dash"}, annotation_text=f"cap {format_size(cap)}"
+        )
+    return figure
+
+
+def _outcome(prediction: Prediction, interval: NDArray[np.float64], index: int) -> str:
+    """Parameters, error and memory of a configuration, one a line."""
+    low, high = interval
+    doubt = "" if prediction.measured[index] else f" (90%: {low:.4f} to {high:.4f})"
+    return (
+        f"{params_text(prediction.space, index)}<br>error: {prediction.mean[index]:.4f}{doubt}<br>"
+        f"memory: {format_size(prediction.memory[index])}"
+    )
