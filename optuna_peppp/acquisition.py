@@ -25,10 +25,14 @@ WORTHWHILE: Final = 1e-3
 a measurement."""
 
 
+def span(memory: NDArray[np.float64]) -> float:
+    """The range of memory, the unit of areas; where there is none, memory itself."""
+    return float(np.ptp(memory)) or float(memory.max())
+
+
 def reference(memory: NDArray[np.float64]) -> tuple[float, float]:
     """The upper bounds of memory, in its own unit, and of error."""
-    low, high = float(memory.min()), float(memory.max())
-    return high + MARGIN * ((high - low) or high), 1.0
+    return float(memory.max()) + MARGIN * span(memory), 1.0
 
 
 def expected_hypervolume_improvement(
@@ -48,7 +52,7 @@ def expected_hypervolume_improvement(
         memory: Shape (d,), of all configurations.
         mean: Shape (d,), of the errors that measurements will find.
         std: Shape (d,), positive, their standard deviations; errors are Gaussian.
-        measured_memory: Shape (m,), of what was measured.
+        measured_memory: Shape (m,), of what was measured, within the reference.
         measured_errors: Shape (m,).
 
     Returns:
@@ -126,6 +130,6 @@ def worth(
     growth = expected_hypervolume_improvement(
         memory, moments.mean, moments.std, memory[where], known
     )
-    if np.delete(growth, where).max(initial=0.0) < WORTHWHILE * np.ptp(memory):
+    if np.delete(growth, where).max(initial=0.0) < WORTHWHILE * span(memory):
         return variance_reduction(moments)
     return growth * np.sqrt(moments.signal)

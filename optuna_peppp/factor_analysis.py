@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,11 @@ from optuna_peppp.transforms import Transform, binomial_variance, transformed
 NoiseModel = Literal["own", "shared"]
 """A noise variance for every configuration, or one for all."""
 
-SCALES: Final = np.array(list(product(2.0 ** np.arange(-1, 4), 2.0 ** np.arange(-2, 2.5, 0.5))))
+_LATENT: Final = 2.0 ** np.arange(-1, 4)
+_NOISE: Final = 2.0 ** np.array([-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3, 4])
+SCALES: Final = np.array(list(product(_LATENT, _NOISE)))
 """Shape (g, 2), of the latent and of the noise: a task may lie eight times as far out as past ones
-do, and be four times as noisy, or as clean."""
+do, be four times as clean, or as noisy as if the past ones said nothing."""
 
 _USUAL = np.exp(-0.5 * np.square(np.log(SCALES) / 0.7).sum(axis=1))
 EXPECTED: Final = _USUAL / _USUAL.sum()
@@ -41,60 +43,9 @@ _SMALLEST: Final = 1e-7
 _RIDGE: Final = 1e-9
 """Keeps the covariance of the rows regular."""
 
-_ITERATIONS: Final = 60
-_STILL: Final = 1e-4
-"""Relative growth of the likelihood at which EM stops."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fitted:
-    """A factor model of all tasks, and those that did not see one of them.
-
-    Attributes:
-        transform: How errors enter.
-        model: Of all n tasks.
-        left_out: Without one of the tasks, for each.
-        likelihood: Shape (n, g), logarithm: of each task, left out, at every scale.
-    """
-
-    transform: Transform
-    model: FactorModel
-    left_out: tuple[FactorModel, ...]
-    likelihood: NDArray[np.float64]
-
-    @classmethod
-    def to(
-        cls,
-        errors: NDArray[np.float64],
-        test_images: NDArray[np.float64] | None,
-        transform: Transform,
-        noise: NoiseModel,
-        rank: int,
-    ) -> Self:
-        """Fits a model, and those that are left out of it.
-
-        Args:
-            errors: Shape (n, d), NaN where unobserved; every row and column is observed somewhere.
-            test_images: Shape (n,), how many images errors were counted on, where known.
-            transform: How errors enter.
-            noise: Whether configurations have noise variances of their own.
-            rank: Dimensions of the latent.
-        """
-        tasks = _Tasks.of(errors, test_images, transform)
-        state = _State.start(tasks, rank)
-        likelihood = -np.inf
-        for _ in range(_ITERATIONS):
-            state, reached = state.improved(tasks, noise)
-            if reached - likelihood < _STILL * abs(reached):
-                break
-            likelihood = reached
-        left_out = state.left_out(tasks)
-        likelihoods = [tasks.row(row).explained(model)[2][0] for row, model in enumerate(left_out)]
-        return cls(transform, state.model(), left_out, np.array(likelihoods))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Tasks:
+class Tasks:
     """What was measured, transformed.
 
     Attributes:
@@ -113,7 +64,8 @@ class _Tasks:
         errors: NDArray[np.float64],
         test_images: NDArray[np.float64] | None,
         transform: Transform,
-    ) -> _Tasks:
+    ) -> Tasks:
+        """From errors (n, d), NaN where unobserved, and how many images (n,) each counts."""
         unobserved = np.isnan(errors)
         filled = np.where(unobserved, 0.5, errors)
         images = None if test_images is None else test_images[:, None]
@@ -129,31 +81,36 @@ class _Tasks:
         return weights
 
     def explained(
-        self, model: FactorModel
+        self,
+        rows: NDArray[np.float64],
+        spread: NDArray[np.float64],
+        noise: NDArray[np.float64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """The latents of all tasks, and the likelihoods, as :func:`posterior.explain` has them."""
-        loadings, noise = model.loadings, model.noise
-        (d, k), n = loadings.shape, len(self.values)
+        """The latents of all tasks, and the likelihoods, as :func:`posterior.explain` has them.
+
+        Of rows (d, k + 1) with covariance (d, k + 1, k + 1), the log likelihood is expected.
+        """
+        (d, k), n = rows[:, 1:].shape, len(self.values)
         weights = self.precision(noise)
-        residual = self.values - model.mean
-        products = (loadings[:, :, None] * loadings[:, None, :]).reshape(d, k * k)
+        residual = self.values - rows[:, 0]
+        products = rows[:, 1:, None] * rows[:, None, 1:] + spread[:, 1:, 1:]
         return explain(
-            (weights @ products).reshape(n, k, k),
-            (weights * residual) @ loadings,
-            np.einsum("nd,nd->n", weights, np.square(residual)),
+            (weights @ products.reshape(d, k * k)).reshape(n, k, k),
+            (weights * residual) @ rows[:, 1:] - weights @ spread[:, 1:, 0],
+            np.einsum("nd,nd->n", weights, np.square(residual) + spread[:, 0, 0]),
             np.einsum("nd,nd->n", self.observed, np.log(noise + self.binomial)),
             np.count_nonzero(self.observed, axis=1),
             SCALES,
         )
 
-    def row(self, row: int) -> _Tasks:
+    def row(self, row: int) -> Tasks:
         """One of the tasks alone."""
         kept = slice(row, row + 1)
-        return _Tasks(self.values[kept], self.observed[kept], self.binomial[kept])
+        return Tasks(self.values[kept], self.observed[kept], self.binomial[kept])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _State:
+class State:
     """The state of the variational EM.
 
     Attributes:
@@ -175,7 +132,7 @@ class _State:
     seconds: NDArray[np.float64]
 
     @classmethod
-    def start(cls, tasks: _Tasks, rank: int) -> _State:
+    def start(cls, tasks: Tasks, rank: int) -> State:
         """From the singular vectors of the tasks, their gaps filled with main effects."""
         n, d = tasks.values.shape
         observed = tasks.observed
@@ -188,13 +145,16 @@ class _State:
         found = min(rank, len(values))
         loadings[:, :found] = right[:found].T * values[:found] / np.sqrt(n)
         unexplained = filled - left[:, :found] * values[:found] @ right[:found]
-        noise = np.square(unexplained).mean(axis=0)
+        total = np.square(unexplained).mean(axis=0)
+        # What counting on few images does not explain, a tenth at least.
+        counting = (observed * tasks.binomial).sum(axis=0) / observed.sum(axis=0)
+        noise = np.maximum(total - counting, total / 10)
         rows = np.column_stack((mean, loadings))
         centre = rows.mean(axis=0)
         around = (rows - centre).T @ (rows - centre) / d
         return cls(
             rows=rows,
-            spread=np.zeros((d, rank + 1, rank + 1)),
+            spread=np.tile(_RIDGE * np.eye(rank + 1), (d, 1, 1)),
             noise=np.maximum((noise + noise.mean()) / 2, _SMALLEST),
             centre=centre,
             stiffness=np.linalg.inv(around + _RIDGE * np.eye(rank + 1)),
@@ -202,13 +162,10 @@ class _State:
             seconds=np.zeros((n, rank + 1, rank + 1)),
         )
 
-    def improved(self, tasks: _Tasks, noise_model: NoiseModel) -> tuple[_State, float]:
-        """One iteration; and the log likelihood that this state had."""
-        n, d = tasks.values.shape
+    def improved(self, tasks: Tasks, noise_model: NoiseModel) -> tuple[State, float]:
+        """One iteration; and the lower bound of the log likelihood that this state had."""
         # Expectation: the latents of all tasks, and which scales they have.
-        latent, covariance, likelihood = tasks.explained(
-            FactorModel(self.rows[:, 0], self.rows[:, 1:], self.noise)
-        )
+        latent, covariance, likelihood = tasks.explained(self.rows, self.spread, self.noise)
         joint = likelihood + np.log(self.weights)
         total = logsumexp(joint, axis=1)
         shares = np.exp(joint - total[:, None])
@@ -222,57 +179,77 @@ class _State:
         inverse, target = self._sums(tasks, seconds)
         spread = np.asarray(np.linalg.inv(inverse), dtype=np.float64)
         rows = np.einsum("dij,dj->di", spread, target)
+        own = self._own_noise(tasks, rows, spread, seconds)
+        noise = _noise(own.sum(axis=0), tasks.observed.sum(axis=0), noise_model)
+        centre = rows.mean(axis=0)
+        around = (rows - centre).T @ (rows - centre) / len(rows) + spread.mean(axis=0)
+        counted = shares.sum(axis=0) + EXPECTED
+        state = State(
+            rows,
+            spread,
+            noise,
+            centre,
+            np.linalg.inv(around + _RIDGE * np.eye(len(centre))),
+            counted / counted.sum(),
+            seconds,
+        )
+        return state, float(total.sum() + EXPECTED @ np.log(self.weights)) - self._divergence()
+
+    def _divergence(self) -> float:
+        """Kullback-Leibler divergence of the rows from the Gaussian that they come from."""
+        away = self.rows - self.centre
+        return 0.5 * float(
+            np.einsum("ij,dij->", self.stiffness, self.spread + away[:, :, None] * away[:, None, :])
+            - np.linalg.slogdet(self.stiffness @ self.spread)[1].sum()
+            - self.rows.size
+        )
+
+    def _own_noise(
+        self,
+        tasks: Tasks,
+        rows: NDArray[np.float64],
+        spread: NDArray[np.float64],
+        seconds: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Shape (n, d), expected square of a residual, of what is not from counting images."""
+        n, d = tasks.values.shape
         products = (rows[:, :, None] * rows[:, None, :] + spread).reshape(d, -1)
         squares = (
             seconds[:, 0, :1] * np.square(tasks.values)
             - 2 * tasks.values * (seconds[:, 0] @ rows.T)
             + seconds.reshape(n, -1) @ products.T
         )
-        # Of a residual's variance, the share that is not from counting on few images.
         share = self.noise / (self.noise + tasks.binomial)
-        own = (tasks.observed * (share**2 * squares + share * tasks.binomial)).sum(axis=0)
-        counts = tasks.observed.sum(axis=0)
-        pooled = own.sum() / counts.sum()
-        if noise_model == "own":
-            noise = (own + _POOLED * pooled) / (counts + _POOLED)
-        else:
-            noise = np.full(d, pooled)
-        centre = rows.mean(axis=0)
-        around = (rows - centre).T @ (rows - centre) / d + spread.mean(axis=0)
-        counted = shares.sum(axis=0) + EXPECTED
-        state = _State(
-            rows,
-            spread,
-            np.maximum(noise, _SMALLEST),
-            centre,
-            np.linalg.inv(around + _RIDGE * np.eye(len(centre))),
-            counted / counted.sum(),
-            seconds,
-        )
-        return state, float(total.sum())
+        own: NDArray[np.float64] = tasks.observed * (share**2 * squares + share * tasks.binomial)
+        return own
 
     def model(self) -> FactorModel:
         """What this state tells of a new task."""
         return _model(self.rows, self.spread, self.noise)
 
-    def left_out(self, tasks: _Tasks) -> tuple[FactorModel, ...]:
+    def left_out(self, tasks: Tasks, noise_model: NoiseModel) -> tuple[FactorModel, ...]:
         """What this state, had it not seen one of the tasks, would tell of it; for each.
 
-        The rows are computed again without the task; the latents of the others stay, which
-        depend on it only by the rows.
+        Rows and noise are computed again without the task. The latents of the others stay, and
+        where rows come from, which depend on it little.
         """
         inverse, target = self._sums(tasks, self.seconds)
         weights = tasks.precision(self.noise)
+        own = self._own_noise(tasks, self.rows, self.spread, self.seconds)
+        sums, counts = own.sum(axis=0), tasks.observed.sum(axis=0)
         models = []
-        for weight, value, second in zip(weights, tasks.values, self.seconds, strict=True):
+        for weight, value, second, mine, seen in zip(
+            weights, tasks.values, self.seconds, own, tasks.observed, strict=True
+        ):
             spread = np.linalg.inv(inverse - weight[:, None, None] * second)
             without = target - (weight * value)[:, None] * second[0]
             rows = np.einsum("dij,dj->di", spread, without)
-            models.append(_model(rows, spread, self.noise))
+            noise = _noise(sums - mine, counts - seen, noise_model)
+            models.append(_model(rows, spread, noise))
         return tuple(models)
 
     def _sums(
-        self, tasks: _Tasks, seconds: NDArray[np.float64]
+        self, tasks: Tasks, seconds: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Inverse covariance (d, k + 1, k + 1) of the rows, and the same times their mean."""
         n, d = tasks.values.shape
@@ -280,6 +257,18 @@ class _State:
         inverse = (weights.T @ seconds.reshape(n, -1)).reshape(d, *self.stiffness.shape)
         target = (weights * tasks.values).T @ seconds[:, 0]
         return inverse + self.stiffness, target + self.stiffness @ self.centre
+
+
+def _noise(
+    sums: NDArray[np.float64], counts: NDArray[np.float64], noise_model: NoiseModel
+) -> NDArray[np.float64]:
+    """Noise variances (d,), of squares that were summed over so many observations."""
+    pooled = sums.sum() / counts.sum()
+    if noise_model == "own":
+        noise = (sums + _POOLED * pooled) / (counts + _POOLED)
+    else:
+        noise = np.full(len(sums), pooled)
+    return np.asarray(np.maximum(noise, _SMALLEST), dtype=np.float64)
 
 
 def _model(

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Final, get_args
+from typing import Final, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp, ndtr
 
-from optuna_peppp.factor_analysis import EXPECTED, SCALES, Fitted, NoiseModel
-from optuna_peppp.posterior import TaskPrior
+from optuna_peppp.factor_analysis import EXPECTED, SCALES, NoiseModel, State, Tasks
+from optuna_peppp.posterior import FactorModel, TaskPrior
 from optuna_peppp.transforms import Transform
 
 _RANKS: Final = (2, 3, 4, 5)
@@ -29,6 +29,8 @@ _MEASURED: Final = (1, 3, 9)
 """Numbers of measurements from which a left-out task is predicted."""
 
 _ITERATIONS: Final = 60
+_STILL: Final = 1e-4
+"""Relative growth of the likelihood at which EM stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,60 @@ def learn(
         best[0],
     )
     return Learned(prior, tuple(ranks), tuple(candidates))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """A factor model of all tasks, and those that did not see one of them.
+
+    Attributes:
+        transform: How errors enter.
+        model: Of all n tasks.
+        left_out: Without one of the tasks, for each.
+        likelihood: Shape (n, g), logarithm: of each task, left out, at every scale.
+    """
+
+    transform: Transform
+    model: FactorModel
+    left_out: tuple[FactorModel, ...]
+    likelihood: NDArray[np.float64]
+
+    @classmethod
+    def to(
+        cls,
+        errors: NDArray[np.float64],
+        test_images: NDArray[np.float64] | None,
+        transform: Transform,
+        noise: NoiseModel,
+        rank: int,
+    ) -> Self:
+        """Fits a model, and those that are left out of it.
+
+        Args:
+            errors: Shape (n, d), NaN where unobserved; every row and column is observed somewhere.
+            test_images: Shape (n,), how many images errors were counted on, where known.
+            transform: How errors enter.
+            noise: Whether configurations have noise variances of their own.
+            rank: Dimensions of the latent.
+        """
+        tasks = Tasks.of(errors, test_images, transform)
+        state = State.start(tasks, rank)
+        likelihood = -np.inf
+        for _ in range(_ITERATIONS):
+            state, reached = state.improved(tasks, noise)
+            if reached - likelihood < _STILL * abs(reached):
+                break
+            likelihood = reached
+        left_out = state.left_out(tasks, noise)
+        likelihoods = [
+            tasks.row(row).explained(
+                np.column_stack((model.mean, model.loadings)),
+                np.zeros_like(state.spread),
+                model.noise,
+            )[2][0]
+            for row, model in enumerate(left_out)
+        ]
+        return cls(transform, state.model(), left_out, np.array(likelihoods))
 
 
 def _score(

@@ -201,7 +201,11 @@ class Posterior:
     transform: Transform
 
     def moments(self) -> Moments:
-        """The Gaussian of the same mean and covariance, in errors."""
+        """The Gaussian of the same mean and covariance, in errors.
+
+        Exact for the identity; under the logit, each model's scales are merged before errors are
+        taken.
+        """
         shares = np.array([part.weights.sum() for part in self.parts])
         each = [part.moments(self.transform) for part in self.parts]
         means = np.array([m.mean for m in each])
@@ -219,6 +223,9 @@ class Posterior:
 
     def draws(self, count: int, seed: int) -> NDArray[np.float64]:
         """Errors that measurements of all configurations might find, noise included.
+
+        Draws come component by component: any one is as likely as any other, their order is not
+        random.
 
         Args:
             count: How many draws.

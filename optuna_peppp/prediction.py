@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp import pareto
-from optuna_peppp.acquisition import MARGIN, reference
+from optuna_peppp.acquisition import reference, span
 from optuna_peppp.meta import MetaModel, check_measurements
 from optuna_peppp.sizes import format_size, parse_size
 from optuna_peppp.space import ConfigurationSpace, Value
@@ -137,8 +137,7 @@ class Prediction:
         order, lowest = self._lowest()
         end, worst = reference(self.memory)
         needed = self.memory[order]
-        unit = (end - needed[0]) / (1 + MARGIN)
-        areas = (worst - lowest) @ np.diff(needed, append=end) / unit
+        areas = (worst - lowest) @ np.diff(needed, append=end) / span(self.memory)
         low, high = np.quantile(areas, _INTERVAL)
         return float(areas.mean()), float(low), float(high)
 

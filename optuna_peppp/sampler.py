@@ -257,13 +257,13 @@ class PEPPPSampler(BaseSampler):
     def _check_same_space(self, study: Study, trials: Iterable[FrozenTrial]) -> None:
         """Refuses a study that Optuna would not let us continue, and says why."""
         for trial in trials:
-            for name, ours in self._distributions.items():
-                theirs = trial.distributions.get(name, ours)
+            for name, choices in self._space.choices.items():
+                theirs = trial.distributions.get(name)
                 # Tuples compare a hundred times faster than distributions do.
-                if getattr(theirs, "choices", ()) != ours.choices:
+                if theirs is not None and getattr(theirs, "choices", ()) != choices:
                     raise ValueError(
                         f"study {study.study_name!r} must choose {name!r} from "
-                        f"{self._space.choices[name]}, as the meta-model's space does; its "
+                        f"{choices}, as the meta-model's space does; its "
                         f"trial {trial.number} chose from {theirs}. Start a new study, or fit "
                         "the meta-model on the study's own space"
                     )

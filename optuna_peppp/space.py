@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from optuna_peppp.formats import FORMATS_A, FORMATS_B, FloatFormat, Precision
 
 if TYPE_CHECKING:
-    from optuna.distributions import CategoricalDistribution
+    from optuna.distributions import BaseDistribution
     from optuna.trial import BaseTrial
 
 Value = str | int | float
@@ -164,7 +164,7 @@ class ConfigurationSpace:
         params = self.params(index)
         return Precision.parse(str(params["format_a"]), str(params["format_b"]))
 
-    def distributions(self) -> dict[str, CategoricalDistribution]:
+    def distributions(self) -> dict[str, BaseDistribution]:
         """Optuna's distribution of every name."""
         from optuna.distributions import CategoricalDistribution
 
