@@ -20,7 +20,7 @@ from typing import Final, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import block_diag
-from scipy.special import expit, logsumexp
+from scipy.special import expit
 
 from optuna_peppp.transforms import Transform, binomial_variance, transformed, untransformed
 
@@ -112,40 +112,48 @@ class TaskPrior:
         measured = sums[where] / counts[where]
         values = transformed(measured, self.transform)
         binomial = binomial_variance(measured, test_images, self.transform)
-        explained = [
-            _explain_one(
-                values - model.mean[where],
-                model.loadings[where],
-                model.noise[where] + binomial,
-                self.scales,
-            )
-            for model in self.models
-        ]
-        joint = np.array([likelihood for _, _, likelihood in explained]) + np.log(self.weights)
-        kept = joint > joint.max() + np.log(_NEGLIGIBLE)
-        shares = np.exp(joint - logsumexp(joint[kept]))
+        # All models at once, the loadings of lower rank filled up with zeros.
+        ranks = [model.loadings.shape[1] for model in self.models]
+        y = np.zeros((len(ranks), len(where), max(ranks)))
+        for i, (model, k) in enumerate(zip(self.models, ranks, strict=True)):
+            y[i, :, :k] = model.loadings[where]
+        residual = values - np.array([model.mean[where] for model in self.models])
+        noise = binomial + np.array([model.noise[where] for model in self.models])
+        weighted = y / noise[..., None]
+        latent, covariance, likelihood = explain(
+            np.swapaxes(weighted, 1, 2) @ y,
+            np.einsum("rmk,rm->rk", weighted, residual),
+            (residual**2 / noise).sum(axis=1),
+            np.log(noise).sum(axis=1),
+            np.full(len(ranks), len(where)),
+            self.scales,
+        )
+        joint = likelihood + np.log(self.weights)
+        shares = np.exp(joint - joint.max())
+        kept = shares > _NEGLIGIBLE
+        shares /= shares[kept].sum()
         return Posterior(
             tuple(
                 _Part(
                     model=model,
-                    noise=model.noise
-                    + binomial_variance(
-                        np.clip(untransformed(model.mean, self.transform), 0.0, 1.0),
-                        test_images,
-                        self.transform,
-                    ),
-                    weights=share[keep],
-                    scales=self.scales[keep],
-                    latent=latent[keep],
-                    covariance=covariance[keep],
+                    noise=self._noise(model, test_images),
+                    weights=shares[i, kept[i]],
+                    scales=self.scales[kept[i]],
+                    latent=latent[i, kept[i], :k],
+                    covariance=covariance[i, kept[i], :k, :k],
                 )
-                for model, (latent, covariance, _), share, keep in zip(
-                    self.models, explained, shares, kept, strict=True
-                )
-                if keep.any()
+                for i, (model, k) in enumerate(zip(self.models, ranks, strict=True))
+                if kept[i].any()
             ),
             self.transform,
         )
+
+    def _noise(self, model: FactorModel, test_images: int | None) -> NDArray[np.float64]:
+        """Shape (d,), variance of a new measurement around a model's signal."""
+        if test_images is None:
+            return model.noise
+        expected = np.clip(untransformed(model.mean, self.transform), 0.0, 1.0)
+        return model.noise + binomial_variance(expected, test_images, self.transform)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -320,25 +328,6 @@ def explain(
     back = np.swapaxes(vectors, 1, 2)
     covariance = (vectors[:, None] * inverse[:, :, None]) @ back[:, None]
     return mean @ back, covariance, log_likelihood
-
-
-def _explain_one(
-    residual: NDArray[np.float64],
-    loadings: NDArray[np.float64],
-    noise: NDArray[np.float64],
-    scales: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """As :func:`explain`, of one task with m measurements: (m,), (m, k), (m,), (g, 2)."""
-    weighted = loadings / noise[:, None]
-    latent, covariance, likelihood = explain(
-        (weighted.T @ loadings)[None],
-        (residual @ weighted)[None],
-        np.array([residual @ (residual / noise)]),
-        np.array([np.log(noise).sum()]),
-        np.array([len(noise)]),
-        scales,
-    )
-    return latent[0], covariance[0], likelihood[0]
 
 
 def _freeze(record: object, name: str, shape: tuple[int, ...]) -> None:

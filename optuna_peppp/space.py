@@ -117,20 +117,24 @@ class ConfigurationSpace:
             ValueError: A name is missing, or its value is not one of its choices.
         """
         index = 0
-        for name, values in self._choices.items():
-            if name not in params:
-                raise ValueError(
-                    f"params must hold every name of the space, {', '.join(self._choices)}; "
-                    f"{name!r} is missing"
-                )
-            value = params[name]
-            position = self._positions[name].get(value) if isinstance(value, Value) else None
-            if position is None:
-                raise ValueError(
-                    f"params[{name!r}] must be one of {', '.join(map(str, values))}; got {value!r}"
-                )
-            index = index * len(values) + position
+        try:
+            for name, positions in self._positions.items():
+                index = index * len(positions) + positions[params[name]]  # type: ignore[index]
+        except (KeyError, TypeError):
+            raise ValueError(self._misfit(params)) from None
         return index
+
+    def _misfit(self, params: Mapping[str, object]) -> str:
+        """What is wrong with parameters that are no configuration."""
+        missing = [name for name in self._choices if name not in params]
+        if missing:
+            return (
+                f"params must hold every name of the space, {', '.join(self._choices)}; "
+                f"{missing[0]!r} is missing"
+            )
+        wrong = next(name for name, values in self._choices.items() if params[name] not in values)
+        shown = ", ".join(map(str, self._choices[wrong]))
+        return f"params[{wrong!r}] must be one of {shown}; got {params[wrong]!r}"
 
     def matching(self, params: Mapping[str, object]) -> NDArray[np.intp]:
         """Indices of the configurations that agree with ``params``, ascending.

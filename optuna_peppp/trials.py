@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,10 @@ def configuration_of(trial: FrozenTrial, space: ConfigurationSpace) -> int | Non
     Returns:
         The index, or None where the trial holds no configuration of ``space`` (yet).
     """
-    attributes = trial.system_attrs
-    values = {**attributes.get(CLAIM, {}), **attributes.get("fixed_params", {}), **trial.params}
+    values: Mapping[str, Any] = trial.params
+    if len(values) < len(space.names) or not values.keys() >= set(space.names):
+        attributes = trial.system_attrs
+        values = {**attributes.get(CLAIM, {}), **attributes.get("fixed_params", {}), **values}
     try:
         return space.index(values)
     except ValueError:
@@ -83,8 +85,8 @@ class Usage:
         completed: list[tuple[int, FrozenTrial]] = []
         spent, live = np.zeros((2, len(space)), dtype=np.intp)
         for trial in trials:
-            index = configuration_of(trial, space)
-            if index is None or trial.state == TrialState.FAIL:
+            index = None if trial.state == TrialState.FAIL else configuration_of(trial, space)
+            if index is None:
                 continue
             if trial.state == TrialState.COMPLETE:
                 completed.append((index, trial))
