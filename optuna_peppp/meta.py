@@ -182,9 +182,15 @@ class MetaModel:
             and the tasks' scatter in the dimensions that were left out.
 
         Raises:
-            ValueError: A shape is wrong, an index is out of range or an error is not in [0, 1].
+            ValueError: There are no past tasks, a shape is wrong, an index is out of range or an
+                error is not in [0, 1].
         """
         where, measured = check_measurements(indices, errors, len(self.space))
+        if not self.tasks:
+            raise ValueError(
+                "least squares need past tasks, and this meta-model was made without any; "
+                "optuna_peppp.predict and prior.condition predict without"
+            )
         p = min(self.rank, len(where))
         while p and np.linalg.matrix_rank(self.embeddings[where, :p]) < p:
             p -= 1
