@@ -34,7 +34,7 @@ def kernel(space: ConfigurationSpace, shares: dict[str, float]) -> NDArray[np.fl
                 x, y = space.params(i)[name], space.params(j)[name]
                 if name == "format_a":
                     (e, m), (f, n) = ([int(bits) for bits in str(v).split("-")[1:]] for v in (x, y))
-                    squared = (e - f) ** 2 + (m - n) ** 2
+                    squared = float((e - f) ** 2 + (m - n) ** 2)
                 elif name == "learning_rate":
                     squared = (cold._LENGTH * math.log10(float(x) / float(y))) ** 2
                 else:
