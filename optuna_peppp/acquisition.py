@@ -76,10 +76,10 @@ def variance_reduction(moments: Moments) -> NDArray[np.float64]:
     Bayesian A-optimal design of a single measurement: with S the covariance of the signals and N
     the noise, measuring j takes S_j S_j' / (S_jj + N_j) off S.
     """
-    spread = moments.directions @ moments.latent
-    gram = spread.T @ spread
+    directions = moments.directions
+    spread = directions @ moments.latent
     reduction: NDArray[np.float64] = np.einsum(
-        "jk,kl,jl->j", moments.directions, gram, moments.directions, optimize=True
+        "jk,jk->j", directions @ (spread.T @ spread), directions
     ) / (moments.signal + moments.noise)
     return reduction
 

@@ -193,7 +193,7 @@ class _Part:
             shrunk = np.square(nodes - mean[:, None]) @ _NODE_WEIGHTS / total
             directions = directions * np.sqrt(shrunk)[:, None]
             signal, noise = signal * shrunk, noise * shrunk
-        return Moments(mean, directions, covariance, signal, noise)
+        return Moments(mean, signal, noise, ((directions, covariance),))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,14 +219,15 @@ class Posterior:
         means = np.array([m.mean for m in each])
         mean = shares @ means
         away = means - mean
+        spreads = [spread for m in each for spread in m.spreads]
         return Moments(
             mean=mean,
-            directions=np.column_stack([*(m.directions for m in each), *away]),
-            latent=block_diag(
-                *(share * m.latent for share, m in zip(shares, each, strict=True)), np.diag(shares)
-            ),
             signal=shares @ (np.array([m.signal for m in each]) + np.square(away)),
             noise=shares @ np.array([m.noise for m in each]),
+            spreads=(
+                *((d, share * c) for share, (d, c) in zip(shares, spreads, strict=True)),
+                (away.T, np.diag(shares)),
+            ),
         )
 
     def draws(self, count: int, seed: int) -> NDArray[np.float64]:
@@ -268,17 +269,26 @@ class Moments:
 
     Attributes:
         mean: Shape (d,), not clipped.
-        directions: Shape (d, q), D.
-        latent: Shape (q, q), C: D C D' is the covariance of the signal, the errors without noise.
-        signal: Shape (d,), its diagonal.
+        signal: Shape (d,), variances of the signal, the errors without noise.
         noise: Shape (d,), variance of a measurement around the signal.
+        spreads: Pairs (D_i, C_i) of shapes (d, p) and (p, p); the sum of D_i C_i D_i' is the
+            covariance of the signal.
     """
 
     mean: NDArray[np.float64]
-    directions: NDArray[np.float64]
-    latent: NDArray[np.float64]
     signal: NDArray[np.float64]
     noise: NDArray[np.float64]
+    spreads: tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]
+
+    @property
+    def directions(self) -> NDArray[np.float64]:
+        """Shape (d, q), D: all D_i side by side."""
+        return np.column_stack([directions for directions, _ in self.spreads])
+
+    @property
+    def latent(self) -> NDArray[np.float64]:
+        """Shape (q, q), C: all C_i along the diagonal, so that D C D' is their sum."""
+        return np.asarray(block_diag(*(latent for _, latent in self.spreads)))
 
     @property
     def std(self) -> NDArray[np.float64]:

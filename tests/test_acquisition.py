@@ -211,10 +211,9 @@ def test_variance_reduction_by_hand() -> None:
     # Signals 1, 2 and 0 times one latent of variance 4; S = 4 (1, 2, 0)' (1, 2, 0).
     moments = Moments(
         mean=np.zeros(3),
-        directions=np.array([[1.0], [2.0], [0.0]]),
-        latent=np.array([[4.0]]),
         signal=np.array([4.0, 16.0, 0.0]),
         noise=np.array([4.0, 4.0, 1.0]),
+        spreads=((np.array([[1.0], [2.0], [0.0]]), np.array([[4.0]])),),
     )
     assert variance_reduction(moments) == pytest.approx([16 * 5 / 8, 64 * 5 / 20, 0])
 

@@ -1,0 +1,385 @@
+"""How long a sampler takes to ask for a configuration: ours beside Optuna's TPE and GP.
+
+An ask is study.ask() and suggest() of every name; telling the outcome is not counted. The space is
+the paper's 99 configurations, alone or times 3, 11 or 102 learning rates, every name categorical.
+Every study holds the same 10, 30 or 100 finished trials, in memory or in SQLite (a temporary file,
+its trials read once, as by a worker that has been running). Ours learned from 20 synthetic past
+tasks, or from none ("cold-start"); learning is not counted.
+
+Before timing, what is asked for must be a configuration of the space, and ours must ask for the
+same one in both storages. Then all samplers take turns, each in a fresh copy of the study, so that
+a busy machine hits all alike: at most 30 turns in memory and 10 in SQLite, fewer once a limit of
+time is used up, which GPSampler uses most of, but 3 in any case. Reported are medians over turns,
+of the time and of its ratio to TPE's in the same turn. In memory, it is the processor's time: all
+run on one thread, so that an idle machine's clock shows the same. In SQLite it is the clock's, most
+of which goes into commits to the disk: the JSON tells how long a single one takes there.
+
+    python benchmarks/speed/ask.py [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, Self
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, create_trial
+from scipy.special import expit
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # Where environment.py is.
+from environment import describe
+
+from optuna_peppp import ConfigurationSpace, ErrorMatrix, MetaModel, PEPPPSampler
+
+RESULTS: Final = Path(__file__).parents[1] / "results" / "speed"
+LEARNING_RATES: Final = (1, 3, 11, 102)
+"""Of spaces of 99, 297, 1,089 and 10,098 configurations."""
+
+TRIALS: Final = (10, 30, 100)
+TURNS: Final = {"memory": 30, "sqlite": 10}
+CLOCKS: Final = {"memory": time.process_time, "sqlite": time.perf_counter}
+LEAST_TURNS: Final = 3
+LIMIT: Final = 8.0
+"""Seconds for the turns of one space, number of trials and storage, of which there are 24."""
+
+TASKS, RANK = 20, 3
+SEED: Final = 0
+DIRECTIONS: Final = ("minimize", "minimize")
+PLACES: Final = {"memory": "in memory", "sqlite": "SQLite"}
+OURS: Final = ("bayesian", "cold-start", "ed-mf", "qr-mf")
+TPE: Final = "tpe-multivariate"
+SAMPLERS: Final = {
+    "bayesian": ("ours, Bayesian", "tab:red", "-"),
+    "cold-start": ("ours, no past tasks", "tab:red", ":"),
+    "ed-mf": ("ours, ED-MF", "tab:orange", "-"),
+    "qr-mf": ("ours, QR-MF", "tab:orange", ":"),
+    TPE: ("TPE, multivariate", "0.2", "-"),
+    "gp": ("GP", "0.6", "-"),
+}
+"""Label, color and style of everybody."""
+
+Row = dict[str, str | int | float]
+Fresh = Callable[[BaseSampler], AbstractContextManager[optuna.Study]]
+"""Opens a fresh copy of a study for a sampler."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewTask:
+    """A synthetic task, and those that came before it.
+
+    Attributes:
+        memory: Shape (d,), bytes; grows with the bits of both formats.
+        errors: Shape (d,); falls with memory, on average.
+        meta: What the past tasks tell.
+    """
+
+    memory: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    meta: MetaModel
+
+    @classmethod
+    def of(cls, learning_rates: int) -> Self:
+        """In the paper's space, times learning rates if there are several."""
+        choices = ConfigurationSpace.paper().choices
+        if learning_rates > 1:
+            choices["learning_rate"] = tuple(np.geomspace(1e-5, 1e-1, learning_rates).tolist())
+        space = ConfigurationSpace(choices)
+        precisions = map(space.precision, range(len(space)))
+        memory = np.array([3e6 * p.format_a.bits + 1e6 * p.format_b.bits for p in precisions])
+        generator = np.random.default_rng(SEED)
+        shape = (TASKS + 1, len(space))
+        latent = generator.standard_normal((shape[0], RANK))
+        log_odds = 1 - 2 * (memory - memory.min()) / np.ptp(memory)
+        log_odds = log_odds + 0.5 * latent @ generator.standard_normal((RANK, shape[1]))
+        errors = expit(log_odds + 0.1 * generator.standard_normal(shape))
+        names = tuple(f"task {row}" for row in range(TASKS))
+        past = ErrorMatrix(space, names, errors[1:], np.tile(memory, (TASKS, 1)))
+        return cls(memory, errors[0], MetaModel.fit(past))
+
+    @property
+    def space(self) -> ConfigurationSpace:
+        """The d configurations."""
+        return self.meta.space
+
+    def trials(self, count: int) -> list[FrozenTrial]:
+        """Finished ones, of configurations drawn at random; fewer are the first of more.
+
+        Of nine tenths of the configurations, so that free ones remain; where these are fewer than
+        ``count``, some are measured twice.
+        """
+        d, distributions = len(self.space), self.space.distributions()
+        drawn = np.random.default_rng(SEED).permutation(d)[: d * 9 // 10]
+        return [
+            create_trial(
+                params=self.space.params(index),
+                distributions={**distributions},
+                values=[float(self.errors[index]), float(self.memory[index])],
+            )
+            for index in np.resize(drawn, count).tolist()
+        ]
+
+    def samplers(self) -> dict[str, BaseSampler]:
+        """Everybody, by name, as a user would create them."""
+        ours = partial(PEPPPSampler, self.meta, self.memory, seed=SEED)
+        return {
+            "bayesian": ours(),
+            "cold-start": PEPPPSampler(MetaModel.cold(self.space), self.memory, seed=SEED),
+            "ed-mf": ours(strategy="ed-mf"),
+            "qr-mf": ours(strategy="qr-mf"),
+            TPE: TPESampler(multivariate=True, seed=SEED),
+            "gp": GPSampler(seed=SEED),
+        }
+
+
+@contextmanager
+def in_memory(trials: Sequence[FrozenTrial], sampler: BaseSampler) -> Iterator[optuna.Study]:
+    """A fresh study that holds the trials."""
+    study = optuna.create_study(directions=DIRECTIONS, sampler=sampler)
+    study.add_trials(trials)
+    yield study
+
+
+@contextmanager
+def in_sqlite(database: Path, sampler: BaseSampler) -> Iterator[optuna.Study]:
+    """The study in a copy of the database, its trials read once."""
+    with TemporaryDirectory() as folder, opened(Path(shutil.copy(database, folder))) as storage:
+        study = optuna.load_study(study_name=None, storage=storage, sampler=sampler)
+        study.get_trials()
+        yield study
+
+
+def write(trials: Sequence[FrozenTrial], database: Path) -> None:
+    """Writes a study that holds the trials."""
+    with opened(database) as storage:
+        optuna.create_study(directions=DIRECTIONS, storage=storage).add_trials(trials)
+
+
+@contextmanager
+def opened(database: Path) -> Iterator[RDBStorage]:
+    """A SQLite storage, closed in the end."""
+    storage = RDBStorage(f"sqlite:///{database}")
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def ask(
+    fresh: Fresh,
+    sampler: BaseSampler,
+    space: ConfigurationSpace,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[float, int]:
+    """Seconds of one ask in a fresh study, and the configuration that was asked for.
+
+    Raises:
+        ValueError: It is not one of the space.
+    """
+    with fresh(sampler) as study:
+        begin = clock()
+        params = space.suggest(study.ask())
+        return clock() - begin, space.index(params)
+
+
+def check(asked: Mapping[str, Mapping[str, int]]) -> None:
+    """Refuses to time what depends on the storage.
+
+    Args:
+        asked: The configuration that was asked for, by storage and sampler.
+
+    Raises:
+        RuntimeError: One of ours asked for different ones.
+    """
+    for name in OURS:
+        choices = {storage: by_sampler[name] for storage, by_sampler in asked.items()}
+        if len(set(choices.values())) > 1:
+            raise RuntimeError(f"{name} asks for different configurations: {choices}")
+
+
+def take_turns(
+    storage: str,
+    fresh: Fresh,
+    samplers: Mapping[str, BaseSampler],
+    space: ConfigurationSpace,
+    limit: float,
+) -> dict[str, list[float]]:
+    """Seconds of everybody's ask in every turn; the order within a turn is random.
+
+    After ``limit`` seconds no turn begins, but for the first few.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in samplers}
+    generator, begin = np.random.default_rng(SEED), time.perf_counter()
+    for turn in range(TURNS[storage]):
+        if turn >= LEAST_TURNS and time.perf_counter() - begin > limit:
+            break
+        for name in generator.permutation(list(samplers)).tolist():
+            taken[name].append(ask(fresh, samplers[name], space, CLOCKS[storage])[0])
+    return taken
+
+
+def medians(own: Sequence[float], reference: Sequence[float]) -> Row:
+    """Of a sampler's seconds in every turn, with TPE's as the reference."""
+    return {
+        "milliseconds": 1e3 * float(np.median(own)),
+        "repeats": len(own),
+        "ratio_to_tpe": float(np.median(np.divide(own, reference))),
+    }
+
+
+def measure(task: NewTask, count: int, limit: float) -> list[Row]:
+    """A row a storage and sampler, after so many trials; ``limit`` as in :func:`take_turns`."""
+    trials, space, rows = task.trials(count), task.space, list[Row]()
+    with TemporaryDirectory() as folder:
+        database = Path(folder) / "study.db"
+        write(trials, database)
+        studies: dict[str, Fresh] = {
+            "memory": partial(in_memory, trials),
+            "sqlite": partial(in_sqlite, database),
+        }
+        # Optuna's samplers remember the study, which has another number in every storage.
+        samplers = {storage: task.samplers() for storage in studies}
+        check(
+            {
+                storage: {
+                    name: ask(fresh, sampler, space)[1]
+                    for name, sampler in samplers[storage].items()
+                }
+                for storage, fresh in studies.items()
+            }
+        )
+        for storage, fresh in studies.items():
+            taken = take_turns(storage, fresh, samplers[storage], space, limit)
+            studied: Row = {"configurations": len(space), "trials": count, "storage": storage}
+            rows += [
+                {"sampler": name, **studied, **medians(own, taken[TPE])}
+                for name, own in taken.items()
+            ]
+    return rows
+
+
+def measure_all(learning_rates: int, counts: Sequence[int], limit: float) -> list[Row]:
+    """As :func:`measure`, of a space, after each of several numbers of trials."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    task = NewTask.of(learning_rates)
+    return [row for count in counts for row in measure(task, count, limit)]
+
+
+def commit_milliseconds() -> float:
+    """Median time of a commit to a SQLite file where studies are kept here."""
+    taken = []
+    with TemporaryDirectory() as folder, closing(sqlite3.connect(f"{folder}/test.db")) as file:
+        file.execute("CREATE TABLE numbers (number INTEGER)")
+        for number in range(TURNS["memory"]):
+            begin = time.perf_counter()
+            file.execute("INSERT INTO numbers VALUES (?)", (number,))
+            file.commit()
+            taken.append(time.perf_counter() - begin)
+    return 1e3 * float(np.median(taken))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown: milliseconds, and in brackets the ratio to TPE's."""
+    lines: dict[tuple[str, int, int], dict[str, str]] = {}
+    for row in rows:
+        studied = str(row["storage"]), int(row["configurations"]), int(row["trials"])
+        times, ratio = (_figures(float(row[key])) for key in ("milliseconds", "ratio_to_tpe"))
+        lines.setdefault(studied, {})[str(row["sampler"])] = f"{times} ({ratio})"
+    cells = [["storage", "configurations", "trials", *(label for label, *_ in SAMPLERS.values())]]
+    cells.append(["---"] * len(cells[0]))
+    for (storage, d, count), line in sorted(lines.items()):
+        cells.append([PLACES[storage], f"{d:,}", str(count), *(line[name] for name in SAMPLERS)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _figures(value: float) -> str:
+    """A positive number with two decimals, or fewer where it is large."""
+    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Time over configurations; a row of panels a storage, a column a number of trials."""
+    import matplotlib.pyplot as plt
+
+    counts = sorted({int(row["trials"]) for row in rows})
+    sizes = sorted({int(row["configurations"]) for row in rows})
+    figure, panels = plt.subplots(
+        len(PLACES),
+        len(counts),
+        figsize=(3.2 * len(counts), 6.5),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for (storage, count), axes in zip(product(PLACES, counts), panels.flat, strict=True):
+        own = [row for row in rows if (row["storage"], row["trials"]) == (storage, count)]
+        for name, (label, color, style) in SAMPLERS.items():
+            times = [row["milliseconds"] for row in own if row["sampler"] == name]
+            axes.plot(sizes, times, style, color=color, marker="o", markersize=3, label=label)
+        axes.set(xscale="log", yscale="log", title=f"{PLACES[storage]}, {count} trials")
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.yaxis.set_major_formatter("{x:,g}")
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    figure.supxlabel("configurations")
+    figure.supylabel("time per ask (ms)")
+    handles = panels[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=len(SAMPLERS), frameon=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Measures, writes, draws, prints."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="the smallest space, few turns")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"
+    spaces, counts, limit = (
+        ((1,), (30,), 0.0) if arguments.quick else (LEARNING_RATES, TRIALS, LIMIT)
+    )
+    rows: list[Row] = []
+    for learning_rates in spaces:
+        # In a process of its own, which begins with one thread.
+        with get_context("spawn").Pool(1) as pool:
+            rows += pool.apply(measure_all, (learning_rates, counts, limit))
+        print(f"{rows[-1]['configurations']:,} configurations measured", flush=True)
+    with (arguments.output / "ask.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    settings = {"seed": SEED, "past_tasks": TASKS, "rank": RANK, "seconds_limit": limit}
+    settings["sqlite_commit_milliseconds"] = commit_milliseconds()
+    (arguments.output / "ask.json").write_text(
+        json.dumps({**describe(), "threads": 1, **settings}, indent=2) + "\n"
+    )
+    draw(rows, arguments.output / "ask.png")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
