@@ -159,7 +159,8 @@ def draw(rows: Sequence[Summary], title: str, path: Path) -> None:
             )
             if ours:
                 errors = [row.standard_error for row in of_sampler]
-                low = [mean - error for mean, error in zip(means, errors, strict=True)]
+                # A logarithmic axis has no zero: bands end at a third of their mean.
+                low = [max(m - error, m / 3) for m, error in zip(means, errors, strict=True)]
                 high = [mean + error for mean, error in zip(means, errors, strict=True)]
                 axes.fill_between(counts, low, high, color=color, alpha=0.15, linewidth=0)
         axes.set(xscale="log", yscale="log", xlabel="measurements (trials)")
