@@ -111,7 +111,8 @@ def worth(
         feasible: Shape (d,), true where a configuration may be measured.
         indices: Shape (m,), what was measured.
         errors: Shape (m,), in [0, 1].
-        live: What is being measured: counts as measured, with the errors that are expected.
+        live: What is being measured: counts as measured, with the errors that are expected,
+            where it was not measured already.
         test_images: How many images an error is counted on, where known.
 
     Returns:
@@ -120,7 +121,7 @@ def worth(
     where = np.asarray(indices, dtype=np.intp)
     known = np.asarray(errors, dtype=np.float64)
     moments = prior.condition(where, known, test_images=test_images).moments()
-    pending = np.asarray(live, dtype=np.intp)
+    pending = np.setdiff1d(np.asarray(live, dtype=np.intp), where)
     if pending.size:
         where = np.append(where, pending)
         known = np.append(known, np.clip(moments.mean[pending], 0.0, 1.0))

@@ -194,7 +194,8 @@ class Evaluation:
     ) -> None:
         """Refuses a cap that leaves nothing of a task."""
         if not left.any():
-            known = self.matrix.memory[row][~np.isnan(self.matrix.memory[row])]
+            memory = self.matrix.memory[row][self.matrix.observed[row]]
+            known = memory[~np.isnan(memory)]
             smallest = format_size(known.min()) if known.size else "unknown"
             raise ValueError(
                 f"{name} must leave a measured configuration of every task; {self.name(row)!r} "

@@ -58,7 +58,7 @@ class MetaModel:
         noise: Shape (d,), what the rank leaves unexplained of every configuration's error, a
             standard deviation.
         prior: The prior of a new task's errors.
-        selection: How rank, shrinkage and the prior were chosen, in words; may be empty.
+        selection: How rank, shrinkage and the prior were chosen, in words.
     """
 
     space: ConfigurationSpace
@@ -125,7 +125,7 @@ class MetaModel:
         images = None if test_images is None else _images(test_images, len(observed))[rows]
         learned = learn(errors, rank=rank, test_images=images)
         complete = bool(observed[rows].all())
-        selection = ""
+        selection = f"rank {rank}, as asked for."
         if rank is None or not complete:
             completed = Completed.of(errors, rank=rank, shrinkage=shrinkage)
             rank, selection = completed.selection.rank, str(completed.selection)
@@ -140,7 +140,7 @@ class MetaModel:
         embeddings = embeddings * np.sign(embeddings[largest, np.arange(rank)])
         tasks = tuple(matrix.tasks[row] for row in rows)
         mean = errors.mean(axis=0)
-        words = f"Embeddings: {selection}\n{learned}" if selection else str(learned)
+        words = f"Embeddings: {selection}\n{learned}"
         return cls(matrix.space, tasks, errors, embeddings, mean, noise, learned.prior, words)
 
     @classmethod
@@ -281,7 +281,7 @@ def check_measurements(
 def _images(test_images: ArrayLike, n: int) -> NDArray[np.float64]:
     """How many images the errors of each of n tasks were counted on."""
     images = np.asarray(test_images, dtype=np.float64)
-    if images.shape not in ((), (n,)) or not (images >= 1).all():
+    if images.shape not in ((), (n,)) or not ((images >= 1) & (images < np.inf)).all():
         raise ValueError(
             f"test_images must be one positive number, or one for each of the {n} tasks; "
             f"got {test_images!r}"

@@ -30,6 +30,9 @@ _NODE_WEIGHTS = _NODE_WEIGHTS / _NODE_WEIGHTS.sum()
 _NEGLIGIBLE: Final = 1e-4
 """Components of a posterior with a smaller weight, relative to the largest, are left out."""
 
+_CERTAIN: Final = 1e-4
+"""Standard deviation of a measured error, at least, under the logit."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FactorModel:
@@ -192,7 +195,8 @@ class _Part:
             mean = nodes @ _NODE_WEIGHTS
             shrunk = np.square(nodes - mean[:, None]) @ _NODE_WEIGHTS / total
             directions = directions * np.sqrt(shrunk)[:, None]
-            signal, noise = signal * shrunk, noise * shrunk
+            # Far out the errors of the nodes agree to the last digit; none is certain, though.
+            signal, noise = signal * shrunk, np.maximum(noise * shrunk, _CERTAIN**2)
         return Moments(mean, signal, noise, ((directions, covariance),))
 
 

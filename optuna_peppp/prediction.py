@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp import pareto
-from optuna_peppp.acquisition import reference, span
+from optuna_peppp.acquisition import MARGIN, reference
 from optuna_peppp.meta import MetaModel, check_measurements
 from optuna_peppp.sizes import format_size, parse_size
 from optuna_peppp.space import ConfigurationSpace, Value
@@ -84,11 +84,12 @@ class Prediction:
             test_images: How many images an error is counted on, where known.
 
         Raises:
-            ValueError: A shape is wrong, a memory is not positive, an index is out of range or
-                an error is not in [0, 1].
+            ValueError: A shape is wrong, a memory or ``test_images`` is not positive, an index is
+                out of range or an error is not in [0, 1].
         """
         bytes_needed = validate_memory(memory, meta.space)
         where, values = check_measurements(indices, errors, len(meta.space))
+        validate_test_images(test_images)
         posterior = meta.prior.condition(where, values, test_images=test_images)
         moments = posterior.moments()
         mean, std = np.clip(moments.mean, 0.0, 1.0), moments.std
@@ -137,7 +138,8 @@ class Prediction:
         order, lowest = self._lowest()
         end, worst = reference(self.memory)
         needed = self.memory[order]
-        areas = (worst - lowest) @ np.diff(needed, append=end) / span(self.memory)
+        unit = (end - needed[0]) / (1 + MARGIN)
+        areas = (worst - lowest) @ np.diff(needed, append=end) / unit
         low, high = np.quantile(areas, _INTERVAL)
         return float(areas.mean()), float(low), float(high)
 
@@ -213,3 +215,16 @@ def validate_memory(memory: ArrayLike, space: ConfigurationSpace) -> NDArray[np.
         )
     array.flags.writeable = False
     return array
+
+
+def validate_test_images(test_images: int | None) -> None:
+    """Refuses a number of test images that none can be.
+
+    Raises:
+        ValueError: It is not positive and finite.
+    """
+    if test_images is not None and not 0 < test_images < np.inf:
+        raise ValueError(
+            "test_images must be a positive number, or None where it is not known; "
+            f"got {test_images}"
+        )

@@ -133,7 +133,7 @@ def fit_as_text(meta: MetaModel, matrix: ErrorMatrix) -> str:
         [
             f"Learned from {len(meta.tasks)} tasks and {len(meta.space)} configurations, "
             f"{observed.mean():.1%} of their errors measured.",
-            "Chosen: " + meta.selection if meta.selection else f"Rank {meta.rank}, as asked for.",
+            meta.selection,
         ]
     )
 

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from optuna_peppp import acquisition
 from optuna_peppp.design import greedy_order, qr_order, random_order
-from optuna_peppp.prediction import validate_memory
+from optuna_peppp.prediction import validate_memory, validate_test_images
 from optuna_peppp.sizes import format_size, parse_size
 from optuna_peppp.trials import (
     CLAIM,
@@ -82,7 +82,8 @@ class PEPPPSampler(BaseSampler):
 
     Raises:
         ValueError: An unknown strategy; ``memory`` of the wrong length, or with entries that
-            are not positive numbers; a measurement cap below every configuration.
+            are not positive numbers; a measurement cap below every configuration;
+            ``test_images`` that is not positive.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class PEPPPSampler(BaseSampler):
             )
         self._meta = meta
         self._strategy = strategy
+        validate_test_images(test_images)
         self._test_images = test_images
         self._space = meta.space
         self._distributions = meta.space.distributions()

@@ -5,8 +5,9 @@ import io
 import json
 import math
 import pickle
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,9 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
+import optuna_peppp.meta
+from optuna_peppp import archive
+from optuna_peppp.learning import Candidate, Learned, learn
 from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.meta import MetaModel
+from optuna_peppp.posterior import FactorModel, TaskPrior
 from optuna_peppp.space import ConfigurationSpace, Value
+from optuna_peppp.transforms import Transform
 
 Array = NDArray[np.float64]
 
@@ -44,12 +50,41 @@ def hide(errors: Array, share: float) -> Array:
     return np.where(np.random.default_rng(0).random(errors.shape) < share, np.nan, errors)
 
 
+def plain_prior(d: int) -> TaskPrior:
+    factors = FactorModel(np.full(d, 0.5), np.full((d, 1), 0.1), np.full(d, 0.01))
+    return TaskPrior((factors,), scales=np.ones((1, 2)), weights=np.ones((1, 1)))
+
+
+@pytest.fixture
+def _unlearned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares the learning of the prior where only the embeddings matter."""
+
+    def spared(errors: Array, **_: object) -> Learned:
+        chosen = Candidate("identity", "own", 0.0)
+        return Learned(plain_prior(errors.shape[1]), (1,), (chosen,))
+
+    monkeypatch.setattr(optuna_peppp.meta, "learn", spared)
+
+
 def assert_same(left: MetaModel, right: MetaModel) -> None:
+    """Equal bit for bit."""
     assert left.space == right.space
     assert left.tasks == right.tasks
     assert left.selection == right.selection
     for name in ("errors", "embeddings", "mean", "noise"):
-        np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
+        assert_same_bits(getattr(left, name), getattr(right, name))
+    assert left.prior.transform == right.prior.transform
+    for name in ("scales", "weights"):
+        assert_same_bits(getattr(left.prior, name), getattr(right.prior, name))
+    for one, other in zip(left.prior.models, right.prior.models, strict=True):
+        for name in ("mean", "loadings", "noise"):
+            assert_same_bits(getattr(one, name), getattr(other, name))
+
+
+def assert_same_bits(left: Array, right: Array) -> None:
+    assert left.dtype == right.dtype == np.float64
+    assert left.shape == right.shape
+    assert left.tobytes() == right.tobytes()
 
 
 # Fitting
@@ -94,18 +129,106 @@ def test_the_rank_is_chosen_by_cross_validation_unless_it_is_given(hidden: float
     errors = hide(low_rank(40, 30, 2, noise=0.01), hidden)
     meta = MetaModel.fit(matrix_of(errors))
     assert meta.rank == 2
-    assert meta.selection.startswith("rank 2, shrinkage")
+    embeddings, prior = meta.selection.splitlines()
+    assert embeddings.startswith("Embeddings: rank 2, shrinkage")
+    assert prior.startswith("Factor models of the tasks, by rank and weight: 2: ")
+    assert [model.loadings.shape[1] for model in meta.prior.models] == [2, 3, 4, 5]
     given = MetaModel.fit(matrix_of(errors), rank=3)
     assert given.rank == 3
     assert given.embeddings.shape == (30, 3)
-    # Complete rows of a given rank leave nothing to choose.
-    assert bool(given.selection) == bool(hidden)
+    assert [model.loadings.shape for model in given.prior.models] == [(30, 3)]
+    # Complete rows of a given rank leave nothing to choose but the prior.
+    assert ("Embeddings: rank 3, as asked for." in given.selection) != bool(hidden)
+    assert "Factor models of the tasks, by rank and weight: 3: 100%" in given.selection
 
 
 def test_the_rank_is_never_more_than_there_is() -> None:
     for n, d in ((2, 9), (9, 2)):
         errors = np.random.default_rng(0).random((n, d))
         assert MetaModel.fit(matrix_of(errors)).rank <= 2
+
+
+# Fitting the prior
+
+
+def assert_same_prior(left: MetaModel, right: MetaModel) -> None:
+    assert left.prior.transform == right.prior.transform
+    np.testing.assert_array_equal(left.prior.weights, right.prior.weights)
+    for one, other in zip(left.prior.models, right.prior.models, strict=True):
+        np.testing.assert_array_equal(one.mean, other.mean)
+        np.testing.assert_array_equal(one.loadings, other.loadings)
+        np.testing.assert_array_equal(one.noise, other.noise)
+
+
+def test_the_prior_is_that_of_the_measured_entries() -> None:
+    errors = hide(low_rank(12, 9, 2, noise=0.02), 0.3)
+    meta = MetaModel.fit(matrix_of(errors), rank=2)
+    learned = learn(errors, rank=2)
+    assert meta.selection.splitlines()[-1] == str(learned)
+    for one, other in zip(meta.prior.models, learned.prior.models, strict=True):
+        np.testing.assert_array_equal(one.mean, other.mean)
+        np.testing.assert_array_equal(one.loadings, other.loadings)
+    # The completion, which fills the holes, has no part in it.
+    shrunk = MetaModel.fit(matrix_of(errors), rank=2, shrinkage=1.0)
+    assert (shrunk.errors != meta.errors).any()
+    assert_same_prior(shrunk, meta)
+
+
+def test_the_prior_expects_of_a_new_task_what_tasks_have_in_common() -> None:
+    errors = low_rank(60, 9, 2, noise=0.02)
+    moments = MetaModel.fit(matrix_of(errors), rank=2).prior.condition([], []).moments()
+    standard_errors = errors.std(axis=0) / math.sqrt(60)
+    assert (np.abs(moments.mean - errors.mean(axis=0)) < standard_errors).all()
+    np.testing.assert_allclose(moments.std, errors.std(axis=0), rtol=0.25)
+
+
+def test_test_images_of_every_task_or_of_all() -> None:
+    matrix = matrix_of(low_rank(8, 6, 2, noise=0.03))
+    for_all = MetaModel.fit(matrix, rank=2, test_images=100)
+    assert_same(MetaModel.fit(matrix, rank=2, test_images=[100] * 8), for_all)
+    each = MetaModel.fit(matrix, rank=2, test_images=range(100, 900, 100))
+    assert each.prior.models[0].noise.tolist() != for_all.prior.models[0].noise.tolist()
+    # The embeddings, which are the paper's, do not know of them.
+    np.testing.assert_array_equal(each.embeddings, MetaModel.fit(matrix, rank=2).embeddings)
+
+
+def test_test_images_go_with_their_tasks() -> None:
+    errors, images = low_rank(8, 6, 2, noise=0.03), np.arange(100, 900, 100)
+    errors[2] = math.nan
+    rest = np.arange(8) != 2
+    whole = MetaModel.fit(matrix_of(errors), rank=2, test_images=images)
+    assert_same_prior(
+        MetaModel.fit(matrix_of(errors[rest]), rank=2, test_images=images[rest]), whole
+    )
+
+
+def test_the_noise_of_counting_on_few_images_is_counted_once() -> None:
+    images, rng = 50, np.random.default_rng(0)
+    truth = low_rank(60, 12, 2)
+    counted = matrix_of(rng.binomial(images, truth) / images)
+    binomial = math.sqrt((truth * (1 - truth)).mean() / images)
+
+    def noise(known: int | None, told: int | None) -> float:
+        """Of a new measurement."""
+        prior = MetaModel.fit(counted, rank=2, test_images=known).prior
+        return math.sqrt(prior.condition([], [], test_images=told).moments().noise.mean())
+
+    assert noise(None, None) == pytest.approx(binomial, rel=0.1)
+    assert noise(images, images) == pytest.approx(binomial, rel=0.1)
+    # A model that was not told takes it for the configurations' own.
+    assert noise(None, images) > 1.3 * binomial
+    assert noise(images, 100 * images) < 0.9 * noise(images, images)
+
+
+@pytest.mark.parametrize(
+    "test_images", [0, -5, math.nan, math.inf, [100] * 3, [100, 100, 100, 0], [[100] * 4]]
+)
+def test_bad_test_images_are_refused(test_images: Any) -> None:
+    with pytest.raises(
+        ValueError,
+        match="test_images must be one positive number, or one for each of the 4 tasks; got",
+    ):
+        MetaModel.fit(matrix_of(low_rank(4, 5, 2)), test_images=test_images)
 
 
 # Fitting to partial matrices
@@ -142,6 +265,7 @@ def test_one_missing_entry_changes_little() -> None:
     )
 
 
+@pytest.mark.usefixtures("_unlearned")
 def test_noise_of_a_partial_fit_holds_the_uncertainty_of_the_task_too() -> None:
     noise = np.linspace(0.01, 0.05, 40)
     errors = hide(low_rank(800, 40, 2, noise), 0.5)
@@ -185,6 +309,7 @@ def test_a_bad_shrinkage_is_refused(shrinkage: float) -> None:
         MetaModel.fit(matrix_of(errors), shrinkage=shrinkage)
 
 
+@pytest.mark.usefixtures("_unlearned")
 def test_noise_is_unbiased_for_few_tasks() -> None:
     # Residuals divided by n, or by n - 1, would give 0.007 and 0.008 here.
     variances = [
@@ -194,6 +319,7 @@ def test_noise_is_unbiased_for_few_tasks() -> None:
     assert math.sqrt(np.mean(variances)) == pytest.approx(0.01, rel=0.03)
 
 
+@pytest.mark.usefixtures("_unlearned")
 def test_noise_is_that_of_each_configuration() -> None:
     noise = np.linspace(0.02, 0.05, 40)
     meta = MetaModel.fit(matrix_of(low_rank(2000, 40, 2, noise)), rank=2)
@@ -252,10 +378,15 @@ def ordinary_least_squares(
     return y @ coefficients, np.array(std)
 
 
+@cache
+def small_model(seed: int) -> MetaModel:
+    return MetaModel.fit(matrix_of(low_rank(15, 10, 3, noise=0.05, seed=seed)), rank=3)
+
+
 @settings(deadline=None)
-@given(st.integers(0, 10_000), st.lists(st.integers(0, 9), min_size=1, max_size=9))
+@given(st.integers(0, 9), st.lists(st.integers(0, 9), min_size=1, max_size=9))
 def test_prediction_is_least_squares_on_the_leading_dimensions(seed: int, where: list[int]) -> None:
-    meta = MetaModel.fit(matrix_of(low_rank(15, 10, 3, noise=0.05, seed=seed)), rank=3)
+    meta = small_model(seed)
     measured = np.random.default_rng(seed).uniform(0, 1, len(where))
     mean, std = ordinary_least_squares(meta, where, measured, min(3, len(set(where))))
     predicted, predicted_std = meta.predict(where, measured)
@@ -271,6 +402,7 @@ def test_a_task_of_the_models_rank_is_predicted_exactly() -> None:
     assert (std < 1e-9).all()
 
 
+@pytest.mark.usefixtures("_unlearned")
 def test_without_measurements_the_mean_over_tasks_is_predicted() -> None:
     errors = low_rank(4000, 6, 2, noise=0.03)
     meta = MetaModel.fit(matrix_of(errors), rank=2)
@@ -297,6 +429,7 @@ def test_predictions_lie_between_0_and_1() -> None:
     assert steep.predict([0], [0.9])[0].tolist() == pytest.approx([0.9, 1.0])
 
 
+@pytest.mark.usefixtures("_unlearned")
 @pytest.mark.parametrize("where", [[3], [3, 17], [3, 17, 29], [3, 17, 29, 8, 21]])
 def test_standard_errors_are_those_of_new_tasks(where: list[int]) -> None:
     noise = np.linspace(0.01, 0.03, 30)
@@ -316,7 +449,7 @@ def test_standard_errors_are_numbers_where_measurements_nearly_repeat_each_other
     embeddings = np.array([[1.0, 0.0], [1.0, 1e-9], [0.5, 0.5]]) @ turn
     errors = np.full((2, 3), 0.5)
     noise = np.full(3, 1e-3)
-    meta = MetaModel(space_of(3), ("a", "b"), errors, embeddings, errors[0], noise)
+    meta = MetaModel(space_of(3), ("a", "b"), errors, embeddings, errors[0], noise, plain_prior(3))
     _, std = meta.predict([0, 1], [0.5, 0.5])
     # A prediction of what was measured is that measurement: its noise counts twice.
     assert std[:2] == pytest.approx(np.sqrt(2) * 1e-3, rel=1e-6)
@@ -353,21 +486,57 @@ values = st.one_of(
 @given(
     choices=st.lists(values, min_size=1, max_size=5, unique=True),
     task=st.text(),
+    selection=st.text(),
+    ranks=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    transform=st.sampled_from(get_args(Transform)),
     seed=st.integers(0, 99),
 )
 def test_a_saved_model_is_loaded_as_it_was(
-    tmp_path_factory: pytest.TempPathFactory, choices: list[Value], task: str, seed: int
+    tmp_path_factory: pytest.TempPathFactory,
+    choices: list[Value],
+    task: str,
+    selection: str,
+    ranks: list[int],
+    transform: Transform,
+    seed: int,
 ) -> None:
     path = tmp_path_factory.mktemp("meta") / "meta"
     space = ConfigurationSpace({"x": choices, "format_a": ["1-4-3", "1-3-1"]})
-    errors = low_rank(2, len(space), 2, 0.1, seed)
-    meta = MetaModel.fit(ErrorMatrix(space, (task, "other"), errors, np.ones_like(errors)))
+    d, rng = len(space), np.random.default_rng(seed)
+
+    def array(*shape: int) -> Array:
+        """Numbers of all magnitudes."""
+        return rng.normal(size=shape) * 10.0 ** rng.integers(-320, 300, shape)
+
+    models = tuple(FactorModel(array(d), array(d, k), np.abs(array(d)) + 5e-324) for k in ranks)
+    prior = TaskPrior(
+        models, np.abs(array(4, 2)) + 5e-324, rng.uniform(0.1, 1, (len(ranks), 4)), transform
+    )
+    meta = MetaModel(
+        space, (task, "other"), array(2, d), array(d, 2), array(d), array(d), prior, selection
+    )
     meta.save(path)
     loaded = MetaModel.load(path)
     assert_same(loaded, meta)
     for before, after in zip(choices, loaded.space.choices["x"], strict=True):
         assert type(after) is type(before)
         assert repr(after) == repr(before)
+
+
+@pytest.mark.parametrize("rank", [2, None])
+def test_a_loaded_model_predicts_what_the_saved_one_does(tmp_path: Path, rank: int | None) -> None:
+    meta = MetaModel.fit(matrix_of(hide(low_rank(9, 8, 3, noise=0.03), 0.2)), rank=rank)
+    meta.save(tmp_path / "meta")
+    loaded = MetaModel.load(tmp_path / "meta")
+    assert_same(loaded, meta)
+    for one, other in zip(
+        meta.predict([1, 5], [0.4, 0.6]), loaded.predict([1, 5], [0.4, 0.6]), strict=True
+    ):
+        assert_same_bits(one, other)
+    assert_same_bits(
+        meta.prior.condition([1, 5], [0.4, 0.6], test_images=100).draws(20, seed=0),
+        loaded.prior.condition([1, 5], [0.4, 0.6], test_images=100).draws(20, seed=0),
+    )
 
 
 @pytest.fixture
@@ -454,12 +623,34 @@ def test_no_entry_is_pickled(saved: Path) -> None:
 def test_the_header_says_what_the_file_is(saved: Path) -> None:
     header = json.loads(entries(saved)["header"].tobytes())
     assert header["format"] == "optuna_peppp.MetaModel"
-    assert header["version"] == 2
+    assert header["version"] == 3
     assert header["choices"] == [["configuration", [0, 1, 2, 3, 4]]]
     assert header["tasks"] == ["task 0", "task 1", "task 2", "task 3"]
+    assert header["transform"] in get_args(Transform)
+    assert header["ranks"] == [2, 3]
 
 
-@pytest.mark.parametrize("name", ["errors", "embeddings", "mean", "noise"])
+def test_a_model_of_an_earlier_version_is_refused(saved: Path) -> None:
+    # As optuna_peppp wrote them before it learned a prior.
+    arrays, header = entries(saved), json.loads(entries(saved)["header"].tobytes())
+    names = ("errors", "embeddings", "mean", "noise")
+    old = archive.Format("optuna_peppp.MetaModel", version=2)
+    fields = {name: header[name] for name in ("choices", "tasks", "selection")}
+    archive.write(saved, old, fields, {name: arrays[name] for name in names})
+    with pytest.raises(
+        ValueError,
+        match=r"meta\.npz has format version 2; this .* reads version 3\..*fit the model again",
+    ):
+        MetaModel.load(saved)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("errors", "embeddings", "mean", "noise"),
+        *("prior_mean", "prior_loadings", "prior_noise", "prior_scales", "prior_weights"),
+    ],
+)
 def test_changed_and_missing_arrays_are_refused(saved: Path, name: str) -> None:
     arrays = entries(saved)
     rewrite(saved, {**arrays, name: arrays[name] + 1e-12})
@@ -477,9 +668,11 @@ def test_changed_and_missing_arrays_are_refused(saved: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"version": 3}, "has format version 3; this optuna_peppp reads version 2. Upgrade"),
+        ({"version": 4}, "has format version 4; this optuna_peppp reads version 3. Upgrade"),
         ({"format": "other.Model"}, "holds 'other.Model', not 'optuna_peppp.MetaModel'"),
         ({"tasks": ["renamed"] * 4}, "its checksum does not match"),
+        ({"ranks": [3, 2]}, "its checksum does not match"),
+        ({"transform": "probit"}, "its checksum does not match"),
     ],
 )
 def test_other_headers_are_refused(saved: Path, change: dict[str, Any], problem: str) -> None:

@@ -53,7 +53,7 @@ def test_recommendations_are_those_of_the_prediction() -> None:
     space = ConfigurationSpace({"configuration": range(20)})
     memory, errors, predicted = rng.uniform(1, 9, 20), rng.random(20), rng.random(20)
     measured = rng.random(20) < 0.3
-    prediction = Prediction(space, memory, predicted, np.zeros(20), measured)
+    prediction = Prediction(space, memory, predicted, np.zeros(20), measured, predicted[np.newaxis])
     low, high = memory.min(), memory.max()
     regrets = []
     for share in range(1, 11):

@@ -19,6 +19,7 @@ PREDICTION = Prediction(
     mean=np.array([0.2, 0.5, 0.3, 0.4]),
     std=np.array([0.0, 0.01, 0.02, 0.0]),
     measured=np.array([True, False, False, True]),
+    draws=np.array([[0.2, 0.5, 0.3, 0.4]]),
 )
 
 
@@ -123,11 +124,11 @@ def test_long_lists_are_cut(tmp_path: Path) -> None:
 def test_a_fit_as_text() -> None:
     errors = np.array([[0.2, 0.4, 0.3, 0.1], [0.4, 0.8, 0.6, 0.2], [0.1, 0.2, 0.1, 0.1]])
     matrix = ErrorMatrix(SPACE, ("a", "b", "c"), errors, np.ones((3, 4)))
-    text = fit_as_text(MetaModel.fit(matrix, rank=2), matrix)
-    assert text.splitlines() == [
-        "Learned from 3 tasks and 4 configurations, 100.0% of their errors measured.",
-        "Rank 2, as asked for.",
-    ]
+    meta = MetaModel.fit(matrix, rank=2)
+    first, rank, prior = fit_as_text(meta, matrix).splitlines()
+    assert first == "Learned from 3 tasks and 4 configurations, 100.0% of their errors measured."
+    assert rank == "Embeddings: rank 2, as asked for."
+    assert prior.startswith("Factor models of the tasks, by rank and weight: 2: 100%.")
     chosen = MetaModel.fit(matrix)
-    assert fit_as_text(chosen, matrix).splitlines()[1] == f"Chosen: {chosen.selection}"
-    assert chosen.selection
+    assert fit_as_text(chosen, matrix) == f"{first}\n{chosen.selection}"
+    assert chosen.selection.startswith("Embeddings: rank 2, shrinkage")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -9,11 +10,13 @@ import pytest
 from numpy.typing import ArrayLike
 from optuna.samplers import RandomSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from optuna_peppp import acquisition
 from optuna_peppp.design import greedy_order, qr_order, random_order
 from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.meta import MetaModel
+from optuna_peppp.posterior import FactorModel, TaskPrior
 from optuna_peppp.sampler import PEPPPSampler, Strategy
 from optuna_peppp.space import ConfigurationSpace
 
@@ -74,8 +77,234 @@ def test_random_mf_without_a_seed_differs_between_samplers() -> None:
     assert len(orders) > 1
 
 
-def test_the_papers_design_is_the_default() -> None:
-    assert asked(PEPPPSampler(META, MEMORY)) == greedy_order(META.embeddings, D)
+def test_bayesian_is_the_default() -> None:
+    assert asked(PEPPPSampler(META, MEMORY)) == asked(
+        PEPPPSampler(META, MEMORY, strategy="bayesian")
+    )
+
+
+# "bayesian"
+
+
+def worthiest(
+    measured: dict[int, float],
+    live: Sequence[int] = (),
+    spent: Sequence[int] = (),
+    cap: float | None = None,
+    test_images: int | None = None,
+) -> int:
+    """The free configuration that is worth most."""
+    free = np.less_equal(MEMORY, cap or MEMORY.max())
+    worth = acquisition.worth(
+        META.prior,
+        MEMORY,
+        free.copy(),
+        list(measured),
+        list(measured.values()),
+        live=live,
+        test_images=test_images,
+    )
+    free[[*measured, *live, *spent]] = False
+    return int(np.where(free, worth, -np.inf).argmax())
+
+
+def add(study: Study, index: int, error: float, state: TrialState = TrialState.COMPLETE) -> None:
+    study.add_trial(
+        create_trial(
+            state=state,
+            params=SPACE.params(index),
+            distributions=SPACE.distributions(),
+            value=error if state == TrialState.COMPLETE else None,
+        )
+    )
+
+
+def next_asked(study: Study) -> int:
+    return SPACE.index(SPACE.suggest(study.ask()))
+
+
+@pytest.mark.parametrize(("cap", "allowed"), [(None, D), (210.0, 4)])
+@pytest.mark.parametrize("test_images", [None, 30])
+def test_bayesian_asks_for_what_is_worth_most(
+    cap: float | None, allowed: int, test_images: int | None
+) -> None:
+    sampler = PEPPPSampler(META, MEMORY, measurement_cap=cap, test_images=test_images)
+    study = optuna.create_study(sampler=sampler)
+    measured: dict[int, float] = {}
+    for _ in range(allowed):
+        trial = study.ask()
+        index = SPACE.index(SPACE.suggest(trial))
+        assert index == worthiest(measured, cap=cap, test_images=test_images)
+        measured[index] = float(ERRORS[1, index])
+        study.tell(trial, measured[index])
+    assert sorted(measured) == list(range(allowed))
+
+
+def test_bayesian_learns_from_repeats_and_from_what_others_measured() -> None:
+    study = optuna.create_study(sampler=PEPPPSampler(META, MEMORY))
+    add(study, 4, 0.2)
+    add(study, 1, 0.7)
+    add(study, 4, 0.4)
+    assert next_asked(study) == worthiest({4: 0.3, 1: 0.7})
+
+
+def test_errors_decide_what_is_asked_next() -> None:
+    after = set()
+    for error in np.linspace(0, 1, 21):
+        study = optuna.create_study(sampler=PEPPPSampler(META, MEMORY))
+        add(study, 2, error)
+        after.add(next_asked(study))
+    assert len(after) > 1
+
+
+def test_the_number_of_test_images_decides_how_far_errors_are_trusted() -> None:
+    def picks(test_images: int | None) -> list[int]:
+        """What is asked after a single measurement, of each configuration."""
+        asked_next = []
+        for index in range(D):
+            sampler = PEPPPSampler(META, MEMORY, test_images=test_images)
+            study = optuna.create_study(sampler=sampler)
+            add(study, index, 0.5)
+            asked_next.append(next_asked(study))
+            assert asked_next[-1] == worthiest({index: 0.5}, test_images=test_images)
+        return asked_next
+
+    assert picks(None) != picks(3)
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_bayesian_takes_what_runs_for_measured_as_predicted(waiting: bool) -> None:
+    """Three configurations of one kind, two of another, one of a third, and one beyond the cap."""
+    loadings = np.zeros((7, 3))
+    loadings[[0, 1, 2, 3, 4, 5, 6], [0, 0, 0, 1, 1, 2, 2]] = (
+        *(0.12, 0.11, 0.10),
+        *(0.09, 0.08),
+        *(0.07, 0.07),
+    )
+    factors = FactorModel(np.full(7, 0.5), loadings, np.full(7, 1e-4))
+    prior = TaskPrior((factors,), scales=np.ones((1, 2)), weights=np.ones((1, 1)))
+    space = ConfigurationSpace({"configuration": range(7)})
+    half = np.full((2, 7), 0.5)
+    meta = MetaModel(space, ("a", "b"), half, loadings, half[0], np.ones(7), prior)
+    study = optuna.create_study(sampler=PEPPPSampler(meta, np.arange(1, 8), measurement_cap=6))
+    if waiting:
+        trial = study.ask()
+        for index in (0, 3):
+            study.enqueue_trial(space.params(index))
+        assert space.suggest(trial) == space.params(5)
+    else:
+        # Not 0, 1, 2, which is the order of what each of them would tell alone.
+        running = [space.index(space.suggest(study.ask())) for _ in range(3)]
+        assert running == [0, 3, 5]
+
+
+def test_two_running_trials_change_what_the_third_is_given() -> None:
+    study = optuna.create_study(sampler=PEPPPSampler(META, MEMORY))
+    add(study, 2, 0.45)
+    live: list[int] = []
+    for _ in range(D - 1):
+        live.append(next_asked(study))
+        assert live[-1] == worthiest({2: 0.45}, live[:-1])
+    assert sorted([2, *live]) == list(range(D))
+    assert live[2] != worthiest({2: 0.45}, spent=live[:2])
+
+
+def test_what_is_measured_once_more_tells_nothing_before_it_ends() -> None:
+    for error in (0.1, 0.5, 0.9):
+        study = optuna.create_study(sampler=PEPPPSampler(META, MEMORY))
+        add(study, 1, error)
+        study.enqueue_trial(SPACE.params(1))
+        assert next_asked(study) == 1
+        worth = acquisition.worth(META.prior, MEMORY, np.ones(D, bool), [1], [error], live=[1])
+        alone = acquisition.worth(META.prior, MEMORY, np.ones(D, bool), [1], [error])
+        np.testing.assert_array_equal(worth, alone)
+        assert next_asked(study) == worthiest({1: error})
+
+
+@pytest.mark.parametrize("cap", [None, 5])
+def test_a_diverged_training_makes_nothing_certain(cap: float | None) -> None:
+    """Far from all that past tasks tell, under the logit: the others are anything but 0 or 1."""
+    loadings = np.array([[0.04], [2.0], [0.1], [-2.0], [4.0], [-4.0]])
+    factors = FactorModel(np.zeros(6), loadings, np.full(6, 0.003))
+    prior = TaskPrior((factors,), np.ones((1, 2)), np.ones((1, 1)), "logit")
+    space, half = ConfigurationSpace({"configuration": range(6)}), np.full((2, 6), 0.5)
+    meta = MetaModel(space, ("a", "b"), half, loadings, half[0], np.ones(6), prior)
+    assert (prior.condition([0], [1.0]).moments().std > 0).all()
+    study = optuna.create_study(sampler=PEPPPSampler(meta, np.arange(1, 7), measurement_cap=cap))
+    study.enqueue_trial(space.params(0))
+    study.optimize(lambda trial: 1.0 - 0.1 * (space.index(space.suggest(trial)) > 0), n_trials=5)
+    assert len({trial.params["configuration"] for trial in study.trials}) == 5
+
+
+def test_bayesian_learns_nothing_from_pruned_and_failed_trials() -> None:
+    study = optuna.create_study(sampler=PEPPPSampler(META, MEMORY))
+    first = worthiest({})
+    trial = study.ask()
+    assert SPACE.index(SPACE.suggest(trial)) == first
+    study.tell(trial, state=TrialState.FAIL)
+    trial = study.ask()
+    assert SPACE.index(SPACE.suggest(trial)) == first
+    trial.report(7.0, step=1)
+    study.tell(trial, state=TrialState.PRUNED)
+    assert next_asked(study) == worthiest({}, spent=[first])
+
+
+def test_bayesian_goes_on_from_what_is_enqueued() -> None:
+    study = optuna.create_study(sampler=PEPPPSampler(META, MEMORY))
+    study.enqueue_trial(SPACE.params(5))
+    study.enqueue_trial({"learning_rate": 0.01})
+    assert next_asked(study) == 5
+    # The rest of the second is chosen to go with it.
+    agreeing = SPACE.matching({"learning_rate": 0.01})
+    others = [index for index in range(D) if index not in agreeing]
+    second = next_asked(study)
+    assert second == worthiest({}, [5], spent=others)
+    assert next_asked(study) == worthiest({}, [5, second])
+
+
+def test_enqueued_configurations_beyond_the_cap_are_measured_and_learned_from() -> None:
+    study = optuna.create_study(sampler=PEPPPSampler(META, MEMORY, measurement_cap=210))
+    study.enqueue_trial(SPACE.params(5))
+    study.enqueue_trial({"format_a": "1-4-3"})
+    study.optimize(lambda trial: ERRORS[0, SPACE.index(SPACE.suggest(trial))], n_trials=2)
+    assert [SPACE.index(trial.params) for trial in study.trials] == [5, 4]
+    assert next_asked(study) == worthiest({5: ERRORS[0, 5], 4: ERRORS[0, 4]}, cap=210)
+
+
+@pytest.mark.parametrize("error", [1.5, 54.0, -0.1, float("inf")])
+def test_bayesian_refuses_an_error_that_is_no_ratio(error: float) -> None:
+    study = optuna.create_study(study_name="task", sampler=PEPPPSampler(META, MEMORY))
+    add(study, 3, 0.5)
+    trial = study.ask()
+    SPACE.suggest(trial)
+    study.tell(trial, error)
+    with pytest.raises(
+        ValueError,
+        match=rf"trial 1 of study 'task' must report an error between 0 and 1, .*; got {error}$",
+    ):
+        next_asked(study)
+
+
+def test_errors_of_other_spaces_are_not_ours_to_refuse() -> None:
+    study = optuna.create_study(sampler=PEPPPSampler(META, MEMORY))
+    trial = study.ask()
+    study.tell(trial, trial.suggest_float("width", 3, 4))
+    assert next_asked(study) == worthiest({})
+
+
+def test_a_pickled_bayesian_sampler_asks_for_the_same() -> None:
+    sampler = PEPPPSampler(META, MEMORY, measurement_cap=210, test_images=30)
+    copy = pickle.loads(pickle.dumps(sampler))
+    studies = [optuna.create_study(sampler=each) for each in (sampler, copy)]
+    for study in studies:
+        study.enqueue_trial(SPACE.params(4))
+        study.optimize(lambda trial: ERRORS[0, SPACE.index(SPACE.suggest(trial))], n_trials=4)
+    once, again = ([SPACE.index(trial.params) for trial in study.trials] for study in studies)
+    assert once == again
+    assert once[1] == worthiest({4: ERRORS[0, 4]}, cap=210, test_images=30)
+
+
+# Caps and arguments
 
 
 @pytest.mark.parametrize("strategy", get_args(Strategy))
@@ -98,7 +327,9 @@ def test_measurement_cap_that_is_no_size() -> None:
 
 def test_unknown_strategy() -> None:
     strategy: Any = "grid"
-    with pytest.raises(ValueError, match="one of 'ed-mf', 'qr-mf', 'random-mf'; got 'grid'"):
+    with pytest.raises(
+        ValueError, match="one of 'bayesian', 'ed-mf', 'qr-mf', 'random-mf'; got 'grid'"
+    ):
         PEPPPSampler(META, MEMORY, strategy=strategy)
 
 
@@ -114,6 +345,12 @@ def test_unknown_strategy() -> None:
 def test_bad_memory(memory: ArrayLike, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PEPPPSampler(META, memory)
+
+
+@pytest.mark.parametrize("test_images", [0, -1, float("nan")])
+def test_bad_test_images(test_images: Any) -> None:
+    with pytest.raises(ValueError, match=f"test_images must be a positive .* got {test_images}$"):
+        PEPPPSampler(META, MEMORY, test_images=test_images)
 
 
 class _Spy(RandomSampler):
@@ -171,7 +408,7 @@ def test_sample_relative_answers_any_space() -> None:
     search_space = {"x": optuna.distributions.IntDistribution(3, 3), **SPACE.distributions()}
     params = study.sampler.sample_relative(study, frozen, search_space)
     assert params["x"] == 3
-    assert SPACE.index(params) == greedy_order(META.embeddings, 1)[0]
+    assert SPACE.index(params) == worthiest({})
 
 
 def test_a_single_choice_is_never_asked_for() -> None:

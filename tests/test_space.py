@@ -79,6 +79,42 @@ def test_params_may_hold_foreign_names_and_come_in_any_order() -> None:
     assert space.index({"momentum": 0.9, "b": "y", "a": 2}) == 3
 
 
+anything = st.one_of(values, st.none(), st.booleans(), st.lists(st.integers(), max_size=2))
+
+
+@given(choices, st.data())
+def test_matching_are_those_that_agree_in_every_value_of_the_space(
+    tuned: dict[str, list[Value]], data: st.DataObject
+) -> None:
+    space = ConfigurationSpace(tuned)
+    given = {
+        name: data.draw(st.one_of(st.sampled_from(tuned[name]), anything))
+        for name in data.draw(st.lists(st.sampled_from(list(tuned)), unique=True))
+    }
+    given |= data.draw(st.dictionaries(st.just("format_c"), anything))
+    counting = {
+        name: value
+        for name, value in given.items()
+        if name in tuned and any(value == choice for choice in tuned[name])
+    }
+    expected = [
+        index
+        for index in range(len(space))
+        if all(space.params(index)[name] == value for name, value in counting.items())
+    ]
+    assert space.matching(given).tolist() == expected
+
+
+def test_matching_by_hand() -> None:
+    space = ConfigurationSpace({"a": [1, 2], "b": ["x", "y", "z"]})
+    assert space.matching({}).tolist() == [0, 1, 2, 3, 4, 5]
+    assert space.matching({"b": "y"}).tolist() == [1, 4]
+    assert space.matching({"a": 2}).tolist() == [3, 4, 5]
+    assert space.matching({"b": "z", "a": 1}).tolist() == [2]
+    assert space.matching({"a": 3, "b": ["y"], "c": 1}).tolist() == [0, 1, 2, 3, 4, 5]
+    assert space.matching({}).dtype == np.intp
+
+
 def test_formats_are_kept_in_one_spelling() -> None:
     space = ConfigurationSpace({"format_a": [FloatFormat(4, 3), " 1-3-1"], "format_b": ["1-6-7"]})
     assert space.choices == {"format_a": ("1-4-3", "1-3-1"), "format_b": ("1-6-7",)}

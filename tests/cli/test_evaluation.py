@@ -16,6 +16,9 @@ from optuna_peppp.evaluation import Evaluation
 from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.strategies import STRATEGIES
 
+TASKS = 100
+"""Of the evaluation that is interrupted: enough to take longer than the signal."""
+
 
 def test_evaluate_prints_means_and_writes_every_score(
     invoke: Callable[..., Result], corpus: Path, tmp_path: Path
@@ -45,8 +48,16 @@ def test_evaluate_samples_and_caps(invoke: Callable[..., Result], corpus: Path) 
     plain = invoke(*command).stdout
     sampled = invoke(*command, "--fraction", "0.4", "--scheme", "memory").stdout
     capped = invoke(*command, "--memory-cap", "1500").stdout
-    assert len({plain, sampled, capped}) == 3
-    assert plain.count("ed-mf") == sampled.count("ed-mf") == capped.count("ed-mf") == 6
+    hidden = invoke(*command, "--measurement-cap", "1500").stdout
+    both = invoke(*command, "--measurement-cap", "1500", "--memory-cap", "1800").stdout
+    outputs = (plain, sampled, capped, hidden, both)
+    assert len(set(outputs)) == 5
+    assert [output.count("ed-mf") for output in outputs] == [6] * 5
+
+
+def test_evaluate_takes_all_strategies(invoke: Callable[..., Result], corpus: Path) -> None:
+    printed = invoke("evaluate", "--corpus", corpus, "--rank", "2", "--measurements", "2").stdout
+    assert [printed.count(f"\n  {name} ") for name in STRATEGIES] == [6] * len(STRATEGIES)
 
 
 def test_the_help_defines_what_is_printed(invoke: Callable[..., Result], corpus: Path) -> None:
@@ -63,6 +74,7 @@ BAD = {
     "measurements": (["--measurements", "1,x"], "numbers from 1, such as 1,3,6; got '1,x'"),
     "zero": (["--measurements", "0"], "numbers from 1"),
     "cap": (["--memory-cap", "10"], "memory_cap must leave"),
+    "hidden": (["--measurement-cap", "10"], "measurement_cap must leave"),
     "fraction": (["--fraction", "2"], "fraction must be above 0 and at most 1"),
     "rank": (["--rank", "4"], "rank must be between 1 and 3"),
 }
@@ -97,7 +109,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     with corpus.open("w") as file:
         file.write("task,x,error,memory\n")
-        for task in range(400):
+        for task in range(TASKS):
             for x in range(60):
                 file.write(f"{task},{x},{rng.uniform():.3f},{x + 1}\n")
     command = [sys.executable, "-m", "optuna_peppp", "evaluate", "--corpus", str(corpus)]
@@ -109,7 +121,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     )
     assert process.stderr is not None
     shown = ""
-    while not re.search(r"[1-9]\d*/400", shown):
+    while not re.search(rf"[1-9]\d*/{TASKS}", shown):
         read = process.stderr.read(1)
         assert read, shown
         shown += read
@@ -118,5 +130,5 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     assert process.returncode == 130, told
     assert "Interrupted" in told
     tasks = {row["task"] for row in csv.DictReader(output.read_text().splitlines())}
-    assert 0 < len(tasks) < 400
+    assert 0 < len(tasks) < TASKS
     assert f"over {len(tasks)} tasks" in printed

@@ -53,6 +53,10 @@ def test_resumed_equals_uninterrupted(tune: Callable[..., Result], tmp_path: Pat
     assert outputs[0] == outputs[1]
 
 
+def test_bayesian_is_the_default(tune: Callable[..., Result]) -> None:
+    assert tune("--trials", "3").stdout == tune("--trials", "3", "--strategy", "bayesian").stdout
+
+
 def test_measurement_cap_is_kept(tune: Callable[..., Result], tmp_path: Path) -> None:
     file = tmp_path / "out.json"
     tune("--trials", "3", "--measurement-cap", "2.8MB", "--json", file)

@@ -176,7 +176,7 @@ def test_waiting_configurations_are_left_to_their_trial(study: Study, strategy: 
     study.enqueue_trial(SPACE.params(first))
     chosen = SPACE.index(SPACE.suggest(trial))
     assert chosen != first
-    if strategy != "ed-mf":  # a D-optimal design goes on from what waits
+    if strategy in ("qr-mf", "random-mf"):  # the others go on from what waits
         assert chosen == second
 
 
@@ -292,12 +292,14 @@ def test_all_trials_count_under_a_pruner_that_shows_brackets_only(sampler: PEPPP
     assert sorted(asked(study)) == list(range(D))
 
 
-def test_an_exhausted_space_repeats_the_order_of_the_design(study: Study) -> None:
+def test_an_exhausted_space_is_measured_once_more(study: Study, strategy: Strategy) -> None:
     study.optimize(objective, n_trials=2 * D)
     for _ in range(D):
         trial, index = ask(study)
         study.tell(trial, (float(ERRORS[0, index]), float(MEMORY[index])))
-    assert asked(study)[D:] == asked(study)[:D]
+    assert sorted(asked(study)[D:]) == list(range(D))
+    if strategy != "bayesian":  # which knows more the second time
+        assert asked(study)[D:] == asked(study)[:D]
 
 
 def test_an_exhausted_study_stops_again(study: Study) -> None:

@@ -19,14 +19,15 @@ from optuna_peppp.meta import MetaModel
 from optuna_peppp.sampler import PEPPPSampler, Strategy
 from optuna_peppp.space import ConfigurationSpace
 
+SPACE = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1"], "format_b": ["1-6-7"]})
+MEMORY = np.array([1e6, 2e6])
+ERRORS = np.array([[0.4, 0.3], [0.6, 0.2]])
+META = MetaModel.fit(ErrorMatrix(SPACE, ("a", "b"), ERRORS, np.tile(MEMORY, (2, 1))))
+
 
 class TestPEPPPSampler(
     BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase
 ):
     @pytest.fixture(params=get_args(Strategy))
     def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
-        space = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1"], "format_b": ["1-6-7"]})
-        memory = np.array([1e6, 2e6])
-        errors = np.array([[0.4, 0.3], [0.6, 0.2]])
-        meta = MetaModel.fit(ErrorMatrix(space, ("a", "b"), errors, np.tile(memory, (2, 1))))
-        return lambda: PEPPPSampler(meta, memory, strategy=request.param, seed=0)
+        return lambda: PEPPPSampler(META, MEMORY, strategy=request.param, seed=0)
