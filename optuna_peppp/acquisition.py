@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from optuna_peppp import pareto
-from optuna_peppp.posterior import Moments, TaskPrior
+from optuna_peppp.posterior import Moments
+from optuna_peppp.prior import TaskPrior
 
 MARGIN: Final = 0.05
 """How far beyond the largest memory the reference lies, relative to the range of memory: so that

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optuna_peppp.formats import FloatFormat
-from optuna_peppp.posterior import FactorModel, TaskPrior
+from optuna_peppp.posterior import FactorModel
+from optuna_peppp.prior import TaskPrior
 from optuna_peppp.space import FORMAT_NAMES, ConfigurationSpace, Value
 
 _RANK: Final = 30

@@ -1,6 +1,6 @@
 """Factor models of past tasks, by variational EM.
 
-The model is that of :mod:`optuna_peppp.posterior`. Its rows m_j = (mean_j, y_j) are learned with
+The model is that of :mod:`optuna_peppp.prior`. Its rows m_j = (mean_j, y_j) are learned with
 their uncertainty: all come from one Gaussian of unknown mean and covariance, so that a
 configuration that was seldom measured resembles the others, and a dimension that nothing speaks for
 shrinks away. Unobserved entries do not enter: nothing is imputed. An iteration takes O(n d k^2)
@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from optuna_peppp.posterior import FactorModel, explain
+from optuna_peppp.posterior import FactorModel
+from optuna_peppp.prior import explain
 from optuna_peppp.transforms import Transform, binomial_variance, transformed
 
 NoiseModel = Literal["own", "shared"]
@@ -86,7 +87,7 @@ class Tasks:
         spread: NDArray[np.float64],
         noise: NDArray[np.float64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """The latents of all tasks, and the likelihoods, as :func:`posterior.explain` has them.
+        """The latents of all tasks, and the likelihoods, as :func:`prior.explain` has them.
 
         Of rows (d, k + 1) with covariance (d, k + 1, k + 1), the log likelihood is expected.
         """

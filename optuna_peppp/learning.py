@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp, ndtr
 
 from optuna_peppp.factor_analysis import EXPECTED, SCALES, NoiseModel, State, Tasks
-from optuna_peppp.posterior import FactorModel, TaskPrior
+from optuna_peppp.posterior import FactorModel
+from optuna_peppp.prior import TaskPrior
 from optuna_peppp.transforms import Transform
 
 _RANKS: Final = (2, 3, 4, 5)

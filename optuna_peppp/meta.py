@@ -20,9 +20,11 @@ from optuna_peppp import archive
 from optuna_peppp.cold import cold_prior
 from optuna_peppp.learning import learn
 from optuna_peppp.matrix import ErrorMatrix
-from optuna_peppp.posterior import FactorModel, TaskPrior
+from optuna_peppp.posterior import FactorModel
+from optuna_peppp.prior import TaskPrior
 from optuna_peppp.selection import Completed
 from optuna_peppp.space import ConfigurationSpace
+from optuna_peppp.validation import check_measurements, task_test_images
 
 _FORMAT: Final = archive.Format("optuna_peppp.MetaModel", version=3)
 _PRIOR_RESIDUALS: Final = 2
@@ -122,7 +124,7 @@ class MetaModel:
         rows = np.flatnonzero(observed.any(axis=1))
         errors = matrix.errors[rows]
         _check_sufficient(matrix, len(rows), rank)
-        images = None if test_images is None else _images(test_images, len(observed))[rows]
+        images = None if test_images is None else task_test_images(test_images, len(observed))[rows]
         learned = learn(errors, rank=rank, test_images=images)
         complete = bool(observed[rows].all())
         selection = f"rank {rank}, as asked for."
@@ -248,45 +250,6 @@ class MetaModel:
             prior=TaskPrior(models, scales, weights, header["transform"]),
             selection=header["selection"],
         )
-
-
-def check_measurements(
-    indices: ArrayLike, errors: ArrayLike, d: int
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Measured configurations and their errors as arrays, both of shape (m,).
-
-    Raises:
-        ValueError: A shape is wrong, an index is out of range or an error is not in [0, 1].
-    """
-    where, measured = np.asarray(indices), np.asarray(errors, dtype=np.float64)
-    if where.size == 0:
-        where = where.astype(np.intp)
-    if where.ndim != 1 or where.shape != measured.shape or where.dtype.kind not in "iu":
-        raise ValueError(
-            "indices and errors must be two vectors of one length, indices of integers; got "
-            f"shapes {where.shape} and {measured.shape}, indices of {where.dtype}"
-        )
-    bad = np.flatnonzero((where < 0) | (where >= d))
-    if bad.size:
-        raise ValueError(f"indices must be between 0 and {d - 1}; got {where[bad[0]]}")
-    bad = np.flatnonzero(~((measured >= 0) & (measured <= 1)))
-    if bad.size:
-        raise ValueError(
-            "errors must lie in [0, 1], the ratio of misclassified images; "
-            f"errors[{bad[0]}] is {measured[bad[0]]}"
-        )
-    return where.astype(np.intp), measured
-
-
-def _images(test_images: ArrayLike, n: int) -> NDArray[np.float64]:
-    """How many images the errors of each of n tasks were counted on."""
-    images = np.asarray(test_images, dtype=np.float64)
-    if images.shape not in ((), (n,)) or not ((images >= 1) & (images < np.inf)).all():
-        raise ValueError(
-            f"test_images must be one positive number, or one for each of the {n} tasks; "
-            f"got {test_images!r}"
-        )
-    return np.broadcast_to(images, n)
 
 
 def _check_sufficient(matrix: ErrorMatrix, n: int, rank: int | None) -> None:

@@ -10,9 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp import pareto
 from optuna_peppp.acquisition import MARGIN, reference
-from optuna_peppp.meta import MetaModel, check_measurements
+from optuna_peppp.meta import MetaModel
 from optuna_peppp.sizes import format_size, parse_size
 from optuna_peppp.space import ConfigurationSpace, Value
+from optuna_peppp.validation import (
+    check_measurements,
+    validate_memory,
+    validate_test_images,
+)
 
 _DRAWS: Final = 1000
 _INTERVAL: Final = (0.05, 0.95)
@@ -192,39 +197,3 @@ def predicted_frontier(
     measured_first = np.argsort(~measured, kind="stable")
     points = np.column_stack((memory, mean))[measured_first]
     return measured_first[pareto.frontier(points)]
-
-
-def validate_memory(memory: ArrayLike, space: ConfigurationSpace) -> NDArray[np.float64]:
-    """The memory of every configuration, bytes, as a read-only copy of shape (d,).
-
-    Raises:
-        ValueError: The shape is wrong, or an entry is not a positive number.
-    """
-    array = np.array(memory, dtype=np.float64)
-    if array.shape != (len(space),):
-        raise ValueError(
-            f"memory must have shape ({len(space)},), one entry per configuration of meta.space; "
-            f"got {array.shape}"
-        )
-    bad = np.flatnonzero(~(np.isfinite(array) & (array > 0)))
-    if bad.size:
-        index = int(bad[0])
-        raise ValueError(
-            f"memory must be positive and finite, in bytes; memory[{index}], of "
-            f"{space.params(index)}, is {array[index]}"
-        )
-    array.flags.writeable = False
-    return array
-
-
-def validate_test_images(test_images: int | None) -> None:
-    """Refuses a number of test images that none can be.
-
-    Raises:
-        ValueError: It is not positive and finite.
-    """
-    if test_images is not None and not 0 < test_images < np.inf:
-        raise ValueError(
-            "test_images must be a positive number, or None where it is not known; "
-            f"got {test_images}"
-        )

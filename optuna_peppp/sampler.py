@@ -20,7 +20,6 @@ from optuna.trial import TrialState
 
 from optuna_peppp import acquisition
 from optuna_peppp.design import greedy_order, qr_order, random_order
-from optuna_peppp.prediction import validate_memory, validate_test_images
 from optuna_peppp.sizes import format_size, parse_size
 from optuna_peppp.trials import (
     CLAIM,
@@ -30,6 +29,7 @@ from optuna_peppp.trials import (
     error_of,
     other_trials,
 )
+from optuna_peppp.validation import validate_memory, validate_test_images
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -16,7 +16,8 @@ from optuna_peppp.acquisition import (
     variance_reduction,
     worth,
 )
-from optuna_peppp.posterior import FactorModel, Moments, TaskPrior
+from optuna_peppp.posterior import FactorModel, Moments
+from optuna_peppp.prior import TaskPrior
 
 Array = NDArray[np.float64]
 

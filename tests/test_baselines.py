@@ -16,7 +16,8 @@ from scipy.stats import norm
 
 from optuna_peppp import ConfigurationSpace, MetaModel
 from optuna_peppp.design import random_order
-from optuna_peppp.posterior import FactorModel, TaskPrior
+from optuna_peppp.posterior import FactorModel
+from optuna_peppp.prior import TaskPrior
 from optuna_peppp.strategies import Progress
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"

@@ -18,7 +18,8 @@ LAYERS = (
     {"formats", "sizes", "pareto", "design", "sampling", "proximal", "transforms"}
     | {"archive", "processes", "storage"},
     {"space", "completion", "posterior"},
-    {"table", "lowprecision", "selection", "factor_analysis", "acquisition", "cold"},
+    {"table", "lowprecision", "selection", "prior", "validation"},
+    {"factor_analysis", "acquisition", "cold"},
     {"learning"},
     {"matrix"},
     {"meta", "trials"},

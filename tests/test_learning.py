@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from optuna_peppp.factor_analysis import EXPECTED, SCALES
 from optuna_peppp.learning import Learned, _ranked_probability_score, _weights, learn
-from optuna_peppp.posterior import TaskPrior
+from optuna_peppp.prior import TaskPrior
 from optuna_peppp.transforms import Transform
 
 Array = NDArray[np.float64]

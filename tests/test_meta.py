@@ -21,7 +21,8 @@ from optuna_peppp import archive
 from optuna_peppp.learning import Candidate, Learned, learn
 from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.meta import MetaModel
-from optuna_peppp.posterior import FactorModel, TaskPrior
+from optuna_peppp.posterior import FactorModel
+from optuna_peppp.prior import TaskPrior
 from optuna_peppp.space import ConfigurationSpace, Value
 from optuna_peppp.transforms import Transform
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import integrate, stats
 from scipy.special import expit, logit
 
-from optuna_peppp.posterior import FactorModel, Posterior, TaskPrior, explain
+from optuna_peppp.posterior import FactorModel, Posterior
+from optuna_peppp.prior import TaskPrior, explain
 from optuna_peppp.transforms import Transform
 
 Array = NDArray[np.float64]

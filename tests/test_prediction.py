@@ -12,9 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from optuna_peppp import pareto
 from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.meta import MetaModel
-from optuna_peppp.posterior import FactorModel, TaskPrior
-from optuna_peppp.prediction import Prediction, Recommendation, validate_memory
+from optuna_peppp.posterior import FactorModel
+from optuna_peppp.prediction import Prediction, Recommendation
+from optuna_peppp.prior import TaskPrior
 from optuna_peppp.space import ConfigurationSpace
+from optuna_peppp.validation import validate_memory
 
 D = 8
 SPACE = ConfigurationSpace({"configuration": range(D)})

@@ -16,7 +16,8 @@ from optuna_peppp import acquisition
 from optuna_peppp.design import greedy_order, qr_order, random_order
 from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.meta import MetaModel
-from optuna_peppp.posterior import FactorModel, TaskPrior
+from optuna_peppp.posterior import FactorModel
+from optuna_peppp.prior import TaskPrior
 from optuna_peppp.sampler import PEPPPSampler, Strategy
 from optuna_peppp.space import ConfigurationSpace
 

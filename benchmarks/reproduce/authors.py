@@ -29,7 +29,8 @@ from optuna_peppp import ErrorMatrix, MetaModel, pareto
 from optuna_peppp.completion import soft_impute
 from optuna_peppp.design import qr_order
 from optuna_peppp.evaluation import Split
-from optuna_peppp.posterior import FactorModel, TaskPrior
+from optuna_peppp.posterior import FactorModel
+from optuna_peppp.prior import TaskPrior
 from optuna_peppp.strategies import PAPER, Progress, Strategy
 
 # isort: split

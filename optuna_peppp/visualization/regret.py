@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp import pareto
-from optuna_peppp.prediction import validate_memory
 from optuna_peppp.quality import REFERENCE, scale
 from optuna_peppp.study import measurements
+from optuna_peppp.validation import validate_memory
 from optuna_peppp.visualization.drawing import LINES, plain, require_plotly
 
 if TYPE_CHECKING:

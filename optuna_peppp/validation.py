@@ -1,0 +1,87 @@
+"""What public functions check of what they are given."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from optuna_peppp.space import ConfigurationSpace
+
+
+def check_measurements(
+    indices: ArrayLike, errors: ArrayLike, d: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Measured configurations and their errors as arrays, both of shape (m,).
+
+    Raises:
+        ValueError: A shape is wrong, an index is out of range or an error is not in [0, 1].
+    """
+    where, measured = np.asarray(indices), np.asarray(errors, dtype=np.float64)
+    if where.size == 0:
+        where = where.astype(np.intp)
+    if where.ndim != 1 or where.shape != measured.shape or where.dtype.kind not in "iu":
+        raise ValueError(
+            "indices and errors must be two vectors of one length, indices of integers; got "
+            f"shapes {where.shape} and {measured.shape}, indices of {where.dtype}"
+        )
+    bad = np.flatnonzero((where < 0) | (where >= d))
+    if bad.size:
+        raise ValueError(f"indices must be between 0 and {d - 1}; got {where[bad[0]]}")
+    bad = np.flatnonzero(~((measured >= 0) & (measured <= 1)))
+    if bad.size:
+        raise ValueError(
+            "errors must lie in [0, 1], the ratio of misclassified images; "
+            f"errors[{bad[0]}] is {measured[bad[0]]}"
+        )
+    return where.astype(np.intp), measured
+
+
+def validate_memory(memory: ArrayLike, space: ConfigurationSpace) -> NDArray[np.float64]:
+    """The memory of every configuration, bytes, as a read-only copy of shape (d,).
+
+    Raises:
+        ValueError: The shape is wrong, or an entry is not a positive number.
+    """
+    array = np.array(memory, dtype=np.float64)
+    if array.shape != (len(space),):
+        raise ValueError(
+            f"memory must have shape ({len(space)},), one entry per configuration of meta.space; "
+            f"got {array.shape}"
+        )
+    bad = np.flatnonzero(~(np.isfinite(array) & (array > 0)))
+    if bad.size:
+        index = int(bad[0])
+        raise ValueError(
+            f"memory must be positive and finite, in bytes; memory[{index}], of "
+            f"{space.params(index)}, is {array[index]}"
+        )
+    array.flags.writeable = False
+    return array
+
+
+def validate_test_images(test_images: int | None) -> None:
+    """Refuses a number of test images that none can be.
+
+    Raises:
+        ValueError: It is not positive and finite.
+    """
+    if test_images is not None and not 0 < test_images < np.inf:
+        raise ValueError(
+            "test_images must be a positive number, or None where it is not known; "
+            f"got {test_images}"
+        )
+
+
+def task_test_images(test_images: ArrayLike, n: int) -> NDArray[np.float64]:
+    """How many images the errors of each of n tasks were counted on, shape (n,).
+
+    Raises:
+        ValueError: It is not one positive number, or one for each task.
+    """
+    images = np.asarray(test_images, dtype=np.float64)
+    if images.shape not in ((), (n,)) or not ((images >= 1) & (images < np.inf)).all():
+        raise ValueError(
+            f"test_images must be one positive number, or one for each of the {n} tasks; "
+            f"got {test_images!r}"
+        )
+    return np.broadcast_to(images, n)
