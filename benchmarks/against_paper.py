@@ -10,7 +10,9 @@ Reported are the measures of optuna_peppp.quality, and of the posterior alone:
 - right, claimed: share of recommendations, without a cap and under each of nine, that are within
   0.01 of the lowest error, and the mean probability that was claimed for it.
 
-    python benchmarks/against_paper.py [--corpus CSV or name] [--jobs 2] [--quick]
+    python benchmarks/against_paper.py [--corpus CSV or name] [--rank 3] [--jobs 2] [--quick]
+
+The paper's rank is chosen by cross-validation, or given; the posterior's is that which is given, too.
 """
 
 from __future__ import annotations
@@ -167,13 +169,14 @@ def main() -> None:
     """Compares the strategies and writes a CSV."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--corpus", default="plain3-cifar100", help="a corpus or a CSV file")
+    parser.add_argument("--rank", type=int, help="of the meta-model; by default chosen")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--quick", action="store_true", help="four tasks, up to six measurements")
     options = parser.parse_args()
     matrix = read_corpus(options.corpus)
     rows = np.flatnonzero(matrix.observed.all(axis=1)).tolist()[: 4 if options.quick else None]
     comparison = Comparison(
-        Evaluation(matrix, STRATEGIES), QUICK if options.quick else MEASUREMENTS
+        Evaluation(matrix, STRATEGIES, rank=options.rank), QUICK if options.quick else MEASUREMENTS
     )
     outcomes: list[Outcome] = []
     with worker_pool(options.jobs, _set_up, comparison) as pool:
@@ -181,7 +184,8 @@ def main() -> None:
         for future in tqdm(futures, unit="task"):
             outcomes += future.result()
     found = list(summary(outcomes))
-    stem = Path(options.corpus).stem + ("-quick" if options.quick else "")
+    rank = f"-rank{options.rank}" if options.rank else ""
+    stem = Path(options.corpus).stem + rank + ("-quick" if options.quick else "")
     RESULTS.mkdir(parents=True, exist_ok=True)
     with (RESULTS / f"{stem}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(found[0]), restval="", lineterminator="\n")

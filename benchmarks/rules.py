@@ -10,9 +10,10 @@ they measure next only:
 - "cap": configurations above a measurement cap may not be measured, but count. Judged is the
   relative error on those alone, and the memory that the measurements took.
 
-    python benchmarks/rules.py [--corpus CSV or name] [--cap 816MiB] [--jobs 2] [--quick]
+    python benchmarks/rules.py [--corpus CSV or name] [--cap 816MiB] [--fraction 0.2] [--quick]
 
-Without --cap, half of the configurations are above it: the cap is each task's median memory.
+Without --cap, half of the configurations are above it: the cap is each task's median memory. With
+--fraction, that share of the other tasks' entries, drawn uniformly, is all there is to learn from.
 """
 
 from __future__ import annotations
@@ -278,6 +279,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--corpus", default="plain3-cifar100", help="a corpus or a CSV file")
     parser.add_argument("--cap", help="measurement cap, such as 816MiB; default: the median")
+    parser.add_argument("--fraction", type=float, help="of the entries to learn from")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--quick", action="store_true", help="four tasks, up to six measurements")
     options = parser.parse_args()
@@ -285,14 +287,16 @@ def main() -> None:
     rows = np.flatnonzero(matrix.observed.all(axis=1)).tolist()[: 4 if options.quick else None]
     counts = QUICK if options.quick else MEASUREMENTS
     cap = None if options.cap is None else parse_size(options.cap)
-    comparison = Comparison(Evaluation(matrix, PAPER), counts, cap)
+    evaluation = Evaluation(matrix, PAPER, fraction=options.fraction)
+    comparison = Comparison(evaluation, counts, cap)
     outcomes: list[Outcome] = []
     with worker_pool(options.jobs, _set_up, comparison) as pool:
         futures = [pool.submit(_outcomes, row) for row in rows]
         for future in tqdm(futures, unit="task"):
             outcomes += future.result()
     found = list(summary(outcomes))
-    stem = Path(options.corpus).stem + ("-quick" if options.quick else "")
+    share = f"-{100 * options.fraction:g}percent" if options.fraction else ""
+    stem = Path(options.corpus).stem + share + ("-quick" if options.quick else "")
     RESULTS.mkdir(parents=True, exist_ok=True)
     with (RESULTS / f"{stem}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(found[0]), lineterminator="\n")

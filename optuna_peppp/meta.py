@@ -237,7 +237,7 @@ class MetaModel:
         Raises:
             FileNotFoundError: There is no such file.
             ValueError: The file is damaged, was not written by :meth:`save`, or was written by
-                a newer version.
+                another version.
         """
         header, arrays = archive.read(path, _FORMAT, _ARRAYS + _PRIOR_ARRAYS)
         mean, loadings, noise, scales, weights = (arrays.pop(name) for name in _PRIOR_ARRAYS)

