@@ -12,7 +12,7 @@ Reported are the measures of optuna_peppp.quality, and of the posterior alone:
 
     python benchmarks/against_paper.py [--corpus CSV or name] [--rank 3] [--jobs 2] [--quick]
 
-The paper's rank is chosen by cross-validation, or given; the posterior's is that which is given, too.
+Its rank is chosen by cross-validation; --rank gives one to both methods.
 """
 
 from __future__ import annotations
