@@ -90,8 +90,8 @@ def read(
     if version != kind.version:
         raise ValueError(
             f"{path} has format version {version!r}; this optuna_peppp reads version "
-            f"{kind.version}. Upgrade optuna_peppp or, where the file is the older of the two, fit the model "
-            "again"
+            f"{kind.version}. Upgrade optuna_peppp or, where the file is the older of the two, "
+            "fit the model again"
         )
     try:
         arrays = {name: entries[name] for name in names}
