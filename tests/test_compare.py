@@ -246,6 +246,8 @@ def test_tables_by_hand() -> None:
         pytest.param("botorch-integer", marks=pytest.mark.slow),
         "qr-mf",
         "ed-mf",
+        "cold-start",
+        "bayesian",
     ],
 )
 def test_every_sampler_measures_what_the_corpus_holds(name: str, matrix: ErrorMatrix) -> None:
