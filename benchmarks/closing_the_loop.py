@@ -1,12 +1,12 @@
 """The more one tunes, the better it gets: past studies as the only thing to learn from.
 
-Thirteen superclasses of CIFAR-100 are tuned one after another into one Optuna storage, with real
+The twenty superclasses of CIFAR-100 are tuned one after another into one Optuna storage, with real
 trainings of `plain3`. Nothing is known at first, so every study measures the configurations that
 all studies so far measured least (ties at random): a meta-model needs every configuration measured
-once. Sixteen trainings a study are 208 in all, two or three per configuration, so that each is
+once. Sixteen trainings a study are 320 in all, three or four per configuration, so that each is
 still known after leaving any study out.
 
-Then each superclass in turn is the new task: the studies of the other twelve (16% of their
+Then each superclass in turn is the new task: the studies of the other nineteen (16% of their
 entries) become an error matrix and a meta-model, and "bayesian" measures up to twelve
 configurations. They are answered from the corpus that ships, which was measured with the same
 settings; how many trainings of the studies gave exactly the corpus' error is printed.
@@ -14,7 +14,7 @@ settings; how many trainings of the studies gave exactly the corpus' error is pr
 Compared are, with the measures of `optuna_peppp.quality`:
 
 - "past studies": as above;
-- "complete rows": the same, having learned from the twelve complete rows of the corpus;
+- "complete rows": the same, having learned from the nineteen complete rows of the corpus;
 - "cold start": the same, having learned from nothing, with `MetaModel.cold`;
 - "at random": configurations drawn at random, all others predicted to err as they do in the mean;
   the mean over seeds.
