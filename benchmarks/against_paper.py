@@ -18,23 +18,19 @@ Its rank is chosen by cross-validation; --rank gives one to both methods.
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from environment import describe
-from numpy.typing import NDArray
-from tqdm import tqdm
+import paired
+from paired import Row, standard_error
 
 from optuna_peppp import pareto
 from optuna_peppp.evaluation import Evaluation, Split
 from optuna_peppp.matrix import read_corpus
-from optuna_peppp.prediction import Prediction
-from optuna_peppp.processes import worker_pool
+from optuna_peppp.prediction import RIGHT, Prediction
 from optuna_peppp.quality import CAPS, REFERENCE, Quality, scale
 from optuna_peppp.strategies import STRATEGIES
 
@@ -42,9 +38,6 @@ RESULTS: Final = Path(__file__).parent / "results" / "against_paper"
 MEASUREMENTS: Final = (1, 2, 3, 4, 6, 8, 12)
 QUICK: Final = (1, 3, 6)
 RIVALS: Final = ("ed-mf", "qr-mf")
-RIGHT: Final = 0.01
-
-Row = dict[str, str | int | float]
 
 
 @dataclass(frozen=True)
@@ -106,18 +99,6 @@ def uncertainty(split: Split, indices: list[int]) -> dict[str, float]:
     }
 
 
-_worker: Comparison
-
-
-def _set_up(comparison: Comparison) -> None:
-    global _worker
-    _worker = comparison
-
-
-def _outcomes(row: int) -> list[Outcome]:
-    return _worker.outcomes(row)
-
-
 def summary(outcomes: Sequence[Outcome]) -> Iterator[Row]:
     """Mean and standard error over tasks; of ``bayesian``, the paired difference to each rival."""
     values: dict[tuple[str, int, str], dict[str, float]] = {}
@@ -131,19 +112,15 @@ def summary(outcomes: Sequence[Outcome]) -> Iterator[Row]:
             "measure": measure,
             "tasks": len(own),
             "mean": float(mine.mean()),
-            "standard_error": _standard_error(mine),
+            "standard_error": standard_error(mine),
         }
         for rival in RIVALS:
             theirs = values.get((measure, count, rival))
             if strategy == "bayesian" and theirs is not None:
                 away = np.array([own[task] - theirs[task] for task in own])
                 row[f"less_{rival}"] = float(away.mean())
-                row[f"less_{rival}_standard_error"] = _standard_error(away)
+                row[f"less_{rival}_standard_error"] = standard_error(away)
         yield row
-
-
-def _standard_error(values: NDArray[np.float64]) -> float:
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -178,21 +155,10 @@ def main() -> None:
     comparison = Comparison(
         Evaluation(matrix, STRATEGIES, rank=options.rank), QUICK if options.quick else MEASUREMENTS
     )
-    outcomes: list[Outcome] = []
-    with worker_pool(options.jobs, _set_up, comparison) as pool:
-        futures = [pool.submit(_outcomes, row) for row in rows]
-        for future in tqdm(futures, unit="task"):
-            outcomes += future.result()
-    found = list(summary(outcomes))
+    found = list(summary(paired.run(comparison.outcomes, rows, options.jobs)))
     rank = f"-rank{options.rank}" if options.rank else ""
     stem = Path(options.corpus).stem + rank + ("-quick" if options.quick else "")
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with (RESULTS / f"{stem}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(found[0]), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found)
-    facts = {"corpus": stem, "tasks": len(rows), **describe()}
-    (RESULTS / f"{stem}.json").write_text(json.dumps(facts, indent=2) + "\n")
+    paired.write(RESULTS, stem, found, {"tasks": len(rows)})
     print(table(found))
 
 

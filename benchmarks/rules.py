@@ -19,23 +19,20 @@ Without --cap, half of the configurations are above it: the cap is each task's m
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from environment import describe
+import paired
 from numpy.typing import NDArray
-from tqdm import tqdm
+from paired import Row, standard_error
 
 from optuna_peppp import acquisition, pareto
 from optuna_peppp.evaluation import Evaluation, Split
 from optuna_peppp.matrix import read_corpus
 from optuna_peppp.posterior import Moments
-from optuna_peppp.processes import worker_pool
 from optuna_peppp.quality import REFERENCE, Quality, scale
 from optuna_peppp.sizes import parse_size
 from optuna_peppp.strategies import PAPER, STRATEGIES, Progress, Strategy, posterior_mean
@@ -224,19 +221,7 @@ def _regret(memory: NDArray[np.float64], errors: NDArray[np.float64], where: lis
     return pareto.hypervolume(points, REFERENCE) - pareto.hypervolume(points[where], REFERENCE)
 
 
-_worker: Comparison
-
-
-def _set_up(comparison: Comparison) -> None:
-    global _worker
-    _worker = comparison
-
-
-def _outcomes(row: int) -> list[Outcome]:
-    return _worker.outcomes(row)
-
-
-def summary(outcomes: Sequence[Outcome]) -> Iterator[dict[str, str | int | float]]:
+def summary(outcomes: Sequence[Outcome]) -> Iterator[Row]:
     """Mean and standard error over tasks, and the paired difference to the rule."""
     values: dict[tuple[bool, str, int, str], dict[str, float]] = {}
     for o in outcomes:
@@ -246,7 +231,6 @@ def summary(outcomes: Sequence[Outcome]) -> Iterator[dict[str, str | int | float
         tasks = sorted(own.keys() & ours.keys())
         mine = np.array([own[task] for task in tasks])
         away = mine - np.array([ours[task] for task in tasks])
-        root = np.sqrt(len(tasks))
         yield {
             "cap": int(cap),
             "rule": rule,
@@ -254,13 +238,13 @@ def summary(outcomes: Sequence[Outcome]) -> Iterator[dict[str, str | int | float
             "measure": measure,
             "tasks": len(tasks),
             "mean": float(mine.mean()),
-            "standard_error": float(mine.std(ddof=1) / root),
+            "standard_error": standard_error(mine),
             "difference": float(away.mean()),
-            "difference_standard_error": float(away.std(ddof=1) / root),
+            "difference_standard_error": standard_error(away),
         }
 
 
-def table(rows: Sequence[dict[str, str | int | float]], cap: bool, measure: str) -> str:
+def table(rows: Sequence[Row], cap: bool, measure: str) -> str:
     """One measure as Markdown: a row a rule, a column a number of measurements."""
     chosen = [row for row in rows if row["cap"] == int(cap) and row["measure"] == measure]
     counts = list(dict.fromkeys(row["measurements"] for row in chosen))
@@ -289,21 +273,10 @@ def main() -> None:
     cap = None if options.cap is None else parse_size(options.cap)
     evaluation = Evaluation(matrix, PAPER, fraction=options.fraction)
     comparison = Comparison(evaluation, counts, cap)
-    outcomes: list[Outcome] = []
-    with worker_pool(options.jobs, _set_up, comparison) as pool:
-        futures = [pool.submit(_outcomes, row) for row in rows]
-        for future in tqdm(futures, unit="task"):
-            outcomes += future.result()
-    found = list(summary(outcomes))
+    found = list(summary(paired.run(comparison.outcomes, rows, options.jobs)))
     share = f"-{100 * options.fraction:g}percent" if options.fraction else ""
     stem = Path(options.corpus).stem + share + ("-quick" if options.quick else "")
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with (RESULTS / f"{stem}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(found[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found)
-    facts = {"corpus": stem, "tasks": len(rows), "cap": options.cap or "median", **describe()}
-    (RESULTS / f"{stem}.json").write_text(json.dumps(facts, indent=2) + "\n")
+    paired.write(RESULTS, stem, found, {"tasks": len(rows), "cap": options.cap or "median"})
     for capped, measure in dict.fromkeys((bool(row["cap"]), str(row["measure"])) for row in found):
         print(table(found, capped, measure), end="\n\n")
 

@@ -6,7 +6,8 @@ import hashlib
 import io
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,18 @@ class Format(NamedTuple):
     version: int
 
 
+@contextmanager
+def replacing(path: str | PathLike[str]) -> Iterator[Path]:
+    """A file beside ``path`` to write to, which takes its place when this block ends well."""
+    target = Path(path)
+    temporary = target.with_name(f"{target.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write(
     path: str | PathLike[str],
     kind: Format,
@@ -42,20 +55,14 @@ def write(
         arrays: The arrays by name.
     """
     raw = json.dumps({"format": kind.name, "version": kind.version, **header}).encode()
-    target = Path(path)
-    temporary = target.with_name(f"{target.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            np.savez(
-                file,
-                allow_pickle=False,
-                header=np.frombuffer(raw, dtype=np.uint8),
-                checksum=np.frombuffer(_checksum(raw, arrays), dtype=np.uint8),
-                **arrays,
-            )
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("xb") as file:
+        np.savez(
+            file,
+            allow_pickle=False,
+            header=np.frombuffer(raw, dtype=np.uint8),
+            checksum=np.frombuffer(_checksum(raw, arrays), dtype=np.uint8),
+            **arrays,
+        )
 
 
 def read(

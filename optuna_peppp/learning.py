@@ -59,18 +59,16 @@ class Learned:
 
     Attributes:
         prior: The prior.
-        ranks: Of its models.
         candidates: The transforms and noise models that were compared; the best first.
     """
 
     prior: TaskPrior
-    ranks: tuple[int, ...]
     candidates: tuple[Candidate, ...]
 
     def __str__(self) -> str:
         shares = ", ".join(
-            f"{rank}: {share:.0%}"
-            for rank, share in zip(self.ranks, self.prior.weights.sum(axis=1), strict=True)
+            f"{model.rank}: {share:.0%}"
+            for model, share in zip(self.prior.models, self.prior.weights.sum(axis=1), strict=True)
         )
         best, *others = map(str, self.candidates)
         return (
@@ -117,7 +115,7 @@ def learn(
         _weights(np.stack([fitted.likelihood for fitted in models], axis=1)),
         best[0],
     )
-    return Learned(prior, tuple(ranks), tuple(candidates))
+    return Learned(prior, tuple(candidates))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,7 @@ from optuna_peppp import archive
 from optuna_peppp.cold import cold_prior
 from optuna_peppp.learning import learn
 from optuna_peppp.matrix import ErrorMatrix
-from optuna_peppp.posterior import FactorModel
+from optuna_peppp.posterior import FactorModel, freeze
 from optuna_peppp.prior import TaskPrior
 from optuna_peppp.selection import Completed
 from optuna_peppp.space import ConfigurationSpace
@@ -77,11 +77,7 @@ class MetaModel:
         n, d = len(self.tasks), len(self.space)
         k = self.embeddings.shape[-1]
         for name, shape in zip(_ARRAYS, ((n, d), (d, k), (d,), (d,)), strict=True):
-            array = np.array(getattr(self, name), dtype=np.float64)
-            if array.shape != shape or not np.isfinite(array).all():
-                raise ValueError(f"{name} must be finite with shape {shape}; got {array.shape}")
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
+            freeze(self, name, shape)
 
     @property
     def rank(self) -> int:
@@ -217,7 +213,7 @@ class MetaModel:
             "tasks": self.tasks,
             "selection": self.selection,
             "transform": self.prior.transform,
-            "ranks": [model.loadings.shape[1] for model in self.prior.models],
+            "ranks": [model.rank for model in self.prior.models],
         }
         models = self.prior.models
         arrays = {

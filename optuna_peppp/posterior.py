@@ -43,6 +43,11 @@ class FactorModel:
         if not (self.noise > 0).all():
             raise ValueError(f"noise must be positive; got {self.noise.min()}")
 
+    @property
+    def rank(self) -> int:
+        """The number k of latent dimensions."""
+        return int(self.loadings.shape[1])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:

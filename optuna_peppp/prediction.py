@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from optuna_peppp import pareto
 from optuna_peppp.acquisition import MARGIN, reference
 from optuna_peppp.meta import MetaModel
+from optuna_peppp.repeats import averaged
 from optuna_peppp.sizes import format_size, parse_size
 from optuna_peppp.space import ConfigurationSpace, Value
 from optuna_peppp.validation import (
@@ -21,7 +22,7 @@ from optuna_peppp.validation import (
 
 _DRAWS: Final = 1000
 _INTERVAL: Final = (0.05, 0.95)
-_RIGHT: Final = 0.01
+RIGHT: Final = 0.01
 """A recommendation is right whose error is within this of the lowest."""
 
 
@@ -99,10 +100,9 @@ class Prediction:
         moments = posterior.moments()
         mean, std = np.clip(moments.mean, 0.0, 1.0), moments.std
         draws = posterior.draws(_DRAWS, seed=0)
-        counts = np.bincount(where, minlength=len(meta.space))
-        measured = counts > 0
-        sums = np.bincount(where, weights=values, minlength=len(meta.space))
-        mean[measured] = draws[:, measured] = sums[measured] / counts[measured]
+        known = averaged(where, values, len(meta.space))
+        measured = ~np.isnan(known)
+        mean[measured] = draws[:, measured] = known[measured]
         std[measured] = 0.0
         return cls(meta.space, bytes_needed, mean, std, measured, draws)
 
@@ -180,7 +180,7 @@ class Prediction:
             float(self.std[index]),
             float(self.memory[index]),
             bool(self.measured[index]),
-            float((self.draws[:, index] <= best + _RIGHT).mean()),
+            float((self.draws[:, index] <= best + RIGHT).mean()),
         )
 
 

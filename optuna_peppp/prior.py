@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp.posterior import FactorModel, Part, Posterior, freeze
+from optuna_peppp.repeats import averaged
 from optuna_peppp.transforms import Transform, binomial_variance, transformed, untransformed
 
 _NEGLIGIBLE: Final = 1e-4
@@ -78,16 +79,13 @@ class TaskPrior:
             errors: Shape (m,), their errors in [0, 1].
             test_images: How many images an error is counted on, where known.
         """
-        d = len(self.models[0].mean)
-        given = np.asarray(indices, dtype=np.intp)
-        counts = np.bincount(given, minlength=d)
-        where = np.flatnonzero(counts)
-        sums = np.bincount(given, weights=np.asarray(errors, dtype=np.float64), minlength=d)
-        measured = sums[where] / counts[where]
+        known = averaged(indices, errors, len(self.models[0].mean))
+        where = np.flatnonzero(~np.isnan(known))
+        measured = known[where]
         values = transformed(measured, self.transform)
         binomial = binomial_variance(measured, test_images, self.transform)
         # All models at once, the loadings of lower rank filled up with zeros.
-        ranks = [model.loadings.shape[1] for model in self.models]
+        ranks = [model.rank for model in self.models]
         y = np.zeros((len(ranks), len(where), max(ranks)))
         for i, (model, k) in enumerate(zip(self.models, ranks, strict=True)):
             y[i, :, :k] = model.loadings[where]

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.prediction import Prediction
+from optuna_peppp.repeats import averaged
 from optuna_peppp.space import FORMAT_NAMES, ConfigurationSpace
 from optuna_peppp.trials import check_minimized, error_of
 
@@ -117,7 +118,7 @@ def error_matrix_from_studies(
             continue
         indices = [index for index, _ in trials]
         tasks.append(study.study_name)
-        errors.append(_averaged(indices, [trial.values[0] for _, trial in trials], space))
+        errors.append(averaged(indices, [trial.values[0] for _, trial in trials], len(space)))
         bytes_needed.append(known if known.ndim == 1 else known[row])
     if not tasks:
         raise ValueError(
@@ -181,18 +182,7 @@ def _reported_memory(
                 f"positive number of bytes, as its second value; got {trial.values[1]}. Pass "
                 "memory to use none of the reported"
             )
-    return _averaged([index for index, _ in trials], [t.values[1] for _, t in trials], space)
-
-
-def _averaged(
-    indices: list[int], values: list[float], space: ConfigurationSpace
-) -> NDArray[np.float64]:
-    """Shape (d,), the mean value of every index; NaN where there is none."""
-    counts = np.bincount(indices, minlength=len(space))
-    sums = np.bincount(indices, weights=values, minlength=len(space))
-    means = np.full(len(space), np.nan)
-    means[counts > 0] = sums[counts > 0] / counts[counts > 0]
-    return means
+    return averaged([index for index, _ in trials], [t.values[1] for _, t in trials], len(space))
 
 
 def _tuned(study: Study) -> ConfigurationSpace | None:

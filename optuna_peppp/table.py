@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
+from optuna_peppp.archive import replacing
 from optuna_peppp.formats import FloatFormat
 from optuna_peppp.space import FORMAT_NAMES, ConfigurationSpace, Value
 
@@ -145,15 +145,13 @@ class CorpusTable:
 
     def write(self, path: Path) -> None:
         """Writes a corpus file, which appears whole or not at all."""
-        temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
-        try:
-            with temporary.open("x", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, self.columns, restval="", lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(row.fields for row in self.rows)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with (
+            replacing(path) as temporary,
+            temporary.open("x", encoding="utf-8", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, self.columns, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(row.fields for row in self.rows)
 
     def entries(self, space: ConfigurationSpace) -> dict[tuple[str, str, int], list[Row]]:
         """The measurements of every task, model and configuration, in order of appearance.

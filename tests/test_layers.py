@@ -15,7 +15,7 @@ import optuna_peppp
 ROOT = Path(optuna_peppp.__file__).parent
 
 LAYERS = (
-    {"formats", "sizes", "pareto", "design", "sampling", "proximal", "transforms"}
+    {"formats", "sizes", "pareto", "design", "sampling", "proximal", "transforms", "repeats"}
     | {"archive", "processes", "storage"},
     {"space", "completion", "posterior"},
     {"table", "lowprecision", "selection", "prior", "validation"},

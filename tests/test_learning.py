@@ -15,6 +15,10 @@ Array = NDArray[np.float64]
 BOTH: tuple[Transform, ...] = ("identity", "logit")
 
 
+def ranks_of(learned: Learned) -> tuple[int, ...]:
+    return tuple(model.rank for model in learned.prior.models)
+
+
 class Source:
     """Tasks whose errors a factor model generates, on the scale of a transform."""
 
@@ -86,7 +90,7 @@ def test_noise_that_is_equal_is_shared() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_ranks_that_are_too_low_get_no_weight(seed: int) -> None:
     learned = learn(Source(d=60, rank=3, noise=0.002, seed=seed).tasks(40))
-    assert learned.ranks == (2, 3, 4, 5)
+    assert ranks_of(learned) == (2, 3, 4, 5)
     two, *rest = learned.prior.weights.sum(axis=1)
     # Higher ranks than the truth's predict as well: their further dimensions shrink away.
     assert two < 0.05
@@ -96,18 +100,18 @@ def test_ranks_that_are_too_low_get_no_weight(seed: int) -> None:
 @pytest.mark.parametrize(("n", "ranks"), [(2, (1,)), (3, (2,)), (4, (2, 3)), (9, (2, 3, 4, 5))])
 def test_ranks_go_as_far_as_there_are_tasks(n: int, ranks: tuple[int, ...]) -> None:
     learned = learn(Source(d=12).tasks(n))
-    assert learned.ranks == ranks
+    assert ranks_of(learned) == ranks
     assert [model.loadings.shape for model in learned.prior.models] == [(12, k) for k in ranks]
 
 
 def test_ranks_go_as_far_as_there_are_configurations() -> None:
-    assert learn(Source(d=3).tasks(9)).ranks == (2,)
+    assert ranks_of(learn(Source(d=3).tasks(9))) == (2,)
 
 
 @pytest.mark.parametrize("rank", [1, 3, 7])
 def test_a_rank_that_is_given_is_kept(rank: int) -> None:
     learned = learn(Source(d=12).tasks(10), rank=rank)
-    assert learned.ranks == (rank,)
+    assert ranks_of(learned) == (rank,)
     assert learned.prior.models[0].loadings.shape == (12, rank)
 
 

@@ -62,7 +62,7 @@ def _unlearned(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def spared(errors: Array, **_: object) -> Learned:
         chosen = Candidate("identity", "own", 0.0)
-        return Learned(plain_prior(errors.shape[1]), (1,), (chosen,))
+        return Learned(plain_prior(errors.shape[1]), (chosen,))
 
     monkeypatch.setattr(optuna_peppp.meta, "learn", spared)
 

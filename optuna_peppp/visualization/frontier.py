@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp.acquisition import reference
-from optuna_peppp.prediction import Prediction
+from optuna_peppp.prediction import RIGHT, Prediction
 from optuna_peppp.sizes import format_size, parse_size
 from optuna_peppp.study import predict
 from optuna_peppp.visualization.drawing import BLUE, GRAY, RED, params_text, require_plotly
@@ -93,7 +93,7 @@ def plot_frontier(
             points(
                 np.array([recommended.index]),
                 "Recommended",
-                f"<br>within 0.01 of the best allowed: {recommended.probability:.0%}",
+                f"<br>within {RIGHT} of the best allowed: {recommended.probability:.0%}",
                 color=RED,
                 size=18,
                 symbol="circle-open",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from optuna_peppp.archive import replacing
 from optuna_peppp.matrix import ErrorMatrix
-from optuna_peppp.prediction import Prediction
+from optuna_peppp.prediction import RIGHT, Prediction
 from optuna_peppp.report import recommended_as_text
 from optuna_peppp.sizes import format_size
 from optuna_peppp.study import predict
@@ -80,7 +80,7 @@ def as_page(
         f"<h1>{html.escape(title)}</h1>",
         f'<p class="recommended">{html.escape(recommended_as_text(recommendation, memory_cap))}. '
         f"With probability {recommendation.probability:.0%} no configuration that is allowed has "
-        "an error lower by more than 0.01.</p>",
+        f"an error lower by more than {RIGHT}.</p>",
         "<h2>Frontier</h2>",
         _figure("frontier", plot_frontier(study, meta, memory, memory_cap=memory_cap)),
         _configurations(prediction, prediction.frontier.tolist(), recommendation.index),
@@ -115,12 +115,8 @@ def as_page(
 
 def write_page(path: Path, page: str) -> None:
     """Writes a page. The file appears whole or not at all."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _figure(name: str, figure: Any) -> str:

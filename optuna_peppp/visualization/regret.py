@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp import pareto
 from optuna_peppp.quality import REFERENCE, scale
+from optuna_peppp.repeats import averaged
 from optuna_peppp.study import measurements
 from optuna_peppp.validation import validate_memory
 from optuna_peppp.visualization.drawing import LINES, plain, require_plotly
@@ -62,7 +63,11 @@ def plot_regret_history(
         raise ValueError(
             f"studies must hold at least one completed trial; of {len(studies)} none does"
         )
-    truth = _averaged(measured, len(space)) if errors is None else _checked(errors, len(space))
+    if errors is None:
+        indices, values = (np.concatenate(arrays) for arrays in zip(*measured, strict=True))
+        truth = averaged(indices, values, len(space))
+    else:
+        truth = _checked(errors, len(space))
 
     def volume(indices: NDArray[np.intp]) -> float:
         return pareto.hypervolume(np.column_stack((scaled[indices], truth[indices])), REFERENCE)
@@ -106,16 +111,6 @@ def _groups(names: list[str]) -> list[str]:
     """Names without a last number, unless this would make all of them the same."""
     groups = [re.sub(r"[\W_]*\d+$", "", name) or name for name in names]
     return groups if len(set(groups)) > 1 else names
-
-
-def _averaged(
-    measured: Sequence[tuple[NDArray[np.intp], NDArray[np.float64]]], d: int
-) -> NDArray[np.float64]:
-    """Shape (d,), the mean error of every configuration; NaN where it was not measured."""
-    indices, errors = (np.concatenate(arrays) for arrays in zip(*measured, strict=True))
-    counts = np.bincount(indices, minlength=d)
-    sums = np.bincount(indices, weights=errors, minlength=d)
-    return np.asarray(sums / np.where(counts, counts, np.nan))
 
 
 def _checked(errors: ArrayLike, d: int) -> NDArray[np.float64]:
