@@ -22,10 +22,10 @@ LAYERS = (
     {"factor_analysis", "acquisition", "cold"},
     {"learning"},
     {"matrix"},
-    {"meta", "trials"},
-    {"prediction", "strategies"},
+    {"meta", "trials", "claims"},
+    {"prediction", "strategies", "planning"},
     {"sampler", "quality"},
-    {"study"},
+    {"study", "tasks"},
     {"tuning", "collect", "report", "evaluation"},
     {"visualization"},
     {"cli"},
@@ -33,13 +33,14 @@ LAYERS = (
 )
 LOW_PRECISION = (
     {"quantize", "models", "memory", "datasets"},
-    {"scheme"},
+    {"scheme", "batches"},
     {"modules"},
-    {"optimizer"},
+    {"optimizer", "tf32"},
+    {"step"},
     {"training"},
-    {"experiment"},
+    {"experiment", "hardware"},
 )
-MAY_IMPORT_OPTUNA = {"trials", "sampler", "storage", "study", "tuning", "cli"}
+MAY_IMPORT_OPTUNA = {"trials", "claims", "sampler", "storage", "study", "tasks", "tuning", "cli"}
 
 
 def _imports(path: Path, *, at_run_time: bool) -> Iterator[str]:

@@ -28,6 +28,12 @@ Backend = Literal["compiled", "eager", "qpytorch"]
 ROUNDINGS: Final = get_args(Rounding)
 BACKENDS: Final = get_args(Backend)
 
+GOLDEN_RATIO: Final = 0x9E3779B9
+"""2^32 divided by it, the nearest odd number: its multiples spread evenly over 32 bits."""
+
+_SIGN: Final = -(2**31)
+"""The sign bit of an int32."""
+
 
 class FormatTensors(NamedTuple):
     """A format as scalar tensors, so that one compiled graph serves every format.
@@ -96,38 +102,47 @@ def quantize(
     with torch.no_grad():
         if backend == "qpytorch":
             return _qpytorch(x, fmt, rounding)
-        channels_last = (
-            x.dim() == 4
-            and x.is_contiguous(memory_format=torch.channels_last)
-            and not x.is_contiguous()  # both, where channels or pixels are one
-        )
-        dense = x.permute(0, 2, 3, 1) if channels_last else x
-        rounded = _quantize_flat(dense, fmt, rounding, generator, backend)
-        # .data is no view: autograd forbids changing in place a view that a function returned.
-        return (rounded.permute(0, 3, 1, 2) if channels_last else rounded).data
+        keys = random_keys(x.device, generator) if rounding == "stochastic" else None
+        return round_to(x, FormatTensors.of(fmt, x.device), keys, compiled=backend == "compiled")
 
 
-def _quantize_flat(
-    x: Tensor,
-    fmt: FloatFormat,
-    rounding: Rounding,
-    generator: torch.Generator | None,
-    backend: Backend,
+def random_keys(device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+    """What stochastic rounding draws from a generator: int32, shape (2,)."""
+    return torch.randint(
+        -(2**31), 2**31, (2,), dtype=torch.int32, device=device, generator=generator
+    )
+
+
+def round_to(
+    x: Tensor, fmt: FormatTensors, keys: Tensor | None = None, *, compiled: bool = False
 ) -> Tensor:
-    """Quantizes a flat tensor, so that one compiled graph serves every shape."""
-    # .data drops what a graph would be specialized on: being a view, requiring gradients.
-    flat = x.float().reshape(-1).contiguous().data
-    tensors = FormatTensors.of(fmt, x.device)
-    # torch.compile makes a graph of their own for the sizes 0 and 1.
-    kernels = _compiled() if backend == "compiled" and flat.numel() > 1 else _EAGER
-    if rounding == "nearest":
-        rounded = kernels.nearest(flat, *tensors)
+    """Rounds a floating-point tensor to nearest, or with :func:`random_keys` stochastically.
+
+    Args:
+        x: As for :func:`quantize`.
+        fmt: The format, on the device of ``x``.
+        keys: int32, shape (2,): the same keys round the same way.
+        compiled: Whether to use the kernels that are compiled by themselves. Code that is being
+            compiled as a whole says no, and the arithmetic becomes part of it.
+    """
+    channels_last = (
+        x.dim() == 4
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and not x.is_contiguous()  # both, where channels or pixels are one
+    )
+    dense = x.permute(0, 2, 3, 1) if channels_last else x
+    values = dense.float()
+    if compiled and values.numel() > 1:  # torch.compile makes graphs of their own for 0 and 1
+        # Flat, so that one graph serves every shape; .data drops what it would be specialized
+        # on: being a view, requiring gradients.
+        rounded = _round_with(_compiled(), values.reshape(-1).contiguous().data, fmt, keys)
     else:
-        keys = torch.randint(
-            -(2**31), 2**31, (2,), dtype=torch.int32, device=x.device, generator=generator
-        )
-        rounded = kernels.stochastic(flat, keys, *tensors)
-    return rounded.view(x.shape).to(x.dtype)
+        rounded = _round_with(_EAGER, values, fmt, keys)
+    rounded = rounded.view_as(dense)
+    if rounded.dtype != x.dtype:
+        rounded = rounded.to(x.dtype)
+    # .data is no view: autograd forbids changing in place a view that a function returned.
+    return (rounded.permute(0, 3, 1, 2) if channels_last else rounded).data
 
 
 def _round_nearest(x: Tensor, kept: Tensor, min_normal: Tensor, largest: Tensor) -> Tensor:
@@ -143,12 +158,15 @@ def _round_stochastic(
 
 
 def _round(x: Tensor, addend: Tensor, kept: Tensor, min_normal: Tensor, largest: Tensor) -> Tensor:
-    magnitude = x.abs()
-    shift = torch.where(magnitude < min_normal, torch.copysign(min_normal, x), 0.0)
-    bits = (x + shift).view(torch.int32)
-    rounded = ((bits + addend) & kept).view(torch.float32) - shift
+    # In integers as far as possible: copysign and a clamp that lets NaN pass take longer.
+    bits, unit = x.view(torch.int32), min_normal.view(torch.int32)
+    sign = bits & _SIGN
+    subnormal = ((bits & ~_SIGN) - unit) >> 31  # all ones where it is
+    shift = (subnormal & (sign | unit)).view(torch.float32)
+    magnitude = ((x + shift).view(torch.int32) + addend) & (kept & ~_SIGN)
+    rounded = (torch.minimum(magnitude, largest.view(torch.int32)) | sign).view(torch.float32)
     # Zeros of either sign and NaN are their own rounding.
-    return torch.where(magnitude > 0, rounded.clamp(-largest, largest), x)
+    return torch.where(x.abs() > 0, rounded - shift, x)
 
 
 def _random_bits(x: Tensor, keys: Tensor) -> Tensor:
@@ -156,10 +174,12 @@ def _random_bits(x: Tensor, keys: Tensor) -> Tensor:
 
     A counter-based generator needs no state, so it fuses into the rounding and gives the same
     bits eager and compiled, on CPU and CUDA. The mixing steps and constants are those of
-    ``lowbias32`` (Wellons, hash-prospector); the second key enters between them, so that
-    the streams of two calls are not shifts of one another.
+    ``lowbias32`` (Wellons, hash-prospector) after a multiplication by the golden ratio, without
+    which neighbours are correlated; the second key enters between them, so that the streams of
+    two calls are not shifts of one another.
     """
-    bits = torch.arange(x.numel(), dtype=torch.int32, device=x.device) + keys[0]
+    positions = torch.arange(x.numel(), dtype=torch.int32, device=x.device).view(x.shape)
+    bits = positions * (GOLDEN_RATIO - 2**32) + keys[0]
     bits = bits ^ ((bits >> 16) & 0xFFFF)
     bits = bits * 0x7FEB352D + keys[1]
     bits = bits ^ ((bits >> 15) & 0x1FFFF)
@@ -172,19 +192,32 @@ class _Kernels(NamedTuple):
     stochastic: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
+def _round_with(kernels: _Kernels, x: Tensor, fmt: FormatTensors, keys: Tensor | None) -> Tensor:
+    return kernels.nearest(x, *fmt) if keys is None else kernels.stochastic(x, keys, *fmt)
+
+
 _EAGER: Final = _Kernels(_round_nearest, _round_stochastic)
+
+
+def can_compile() -> bool:
+    """Whether ``torch.compile`` works here; warns, once, where it does not."""
+    return _compiled() is not _EAGER
 
 
 @functools.cache
 def _compiled() -> _Kernels:
     """The compiled kernels, or the eager ones where this machine cannot compile."""
-    probe = FormatTensors.of(FloatFormat(4, 3), torch.device("cpu"))
+    cpu = torch.device("cpu")
+    fmt = FormatTensors.of(FloatFormat(4, 3), cpu)
+    # Large, for the compiler decides by the first size whether a kernel uses several threads.
+    probe = torch.ones(2**20)
     try:
         kernels = _Kernels(
             torch.compile(_round_nearest, dynamic=True, fullgraph=True),
             torch.compile(_round_stochastic, dynamic=True, fullgraph=True),
         )
-        kernels.nearest(torch.ones(64), *probe)
+        kernels.nearest(probe, *fmt)
+        kernels.stochastic(probe, random_keys(cpu, torch.Generator()), *fmt)
     except Exception as error:  # what a missing compiler raises differs between platforms
         warnings.warn(
             f"torch.compile does not work here ({type(error).__name__}); quantizing eagerly, "

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from optuna_peppp.formats import FloatFormat, Precision
-from optuna_peppp.lowprecision.quantize import Backend, Rounding, quantize
+from optuna_peppp.lowprecision.quantize import (
+    GOLDEN_RATIO,
+    Backend,
+    FormatTensors,
+    Rounding,
+    quantize,
+    random_keys,
+    round_to,
+)
 
 Choice = Literal["A", "B"] | None
 """Format A, Format B, or None for float32."""
@@ -25,6 +33,8 @@ Role = Literal[
     "logits",
 ]
 """What a tensor is to a training: a field of :class:`RoundingScheme`."""
+
+ROLES: Final = get_args(Role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +99,64 @@ class Quantizer:
             return None
         return self.precision.format_a if choice == "A" else self.precision.format_b
 
-    def __call__(self, x: Tensor, role: Role) -> Tensor:
-        """The tensor rounded as its role asks; itself where that is float32."""
-        fmt = self.format(role)
-        if fmt is None:
+    def rounder(self, device: torch.device) -> Rounder:
+        """What rounds the tensors of one pass on a device, with randomness of its own."""
+        formats = None
+        if self.precision is not None:
+            formats = (
+                FormatTensors.of(self.precision.format_a, device),
+                FormatTensors.of(self.precision.format_b, device),
+            )
+        stochastic = self.scheme.rounding == "stochastic" and formats is not None
+        keys = random_keys(device, self.generator) if stochastic else None
+        return Rounder(self, formats, keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Rounder:
+    """Rounds the tensors of one forward and backward pass, or of one update.
+
+    What changes from one configuration or pass to the next is in tensors, so that the passes of
+    all configurations are one compiled graph.
+
+    Attributes:
+        quantizer: What it rounds for.
+        formats: Formats A and B, None to round nothing.
+        keys: Randomness of the pass, None to round to nearest.
+    """
+
+    quantizer: Quantizer
+    formats: tuple[FormatTensors, FormatTensors] | None
+    keys: Tensor | None
+
+    def rounds(self, role: Role) -> bool:
+        """Whether tensors of this role are rounded."""
+        return self.formats is not None and getattr(self.quantizer.scheme, role) is not None
+
+    def renew(self) -> None:
+        """Draws the randomness of another pass, into the same tensor."""
+        if self.keys is not None:
+            self.keys.random_(-(2**31), 2**31, generator=self.quantizer.generator)
+
+    def __call__(self, x: Tensor, role: Role, index: int = 0) -> Tensor:
+        """The tensor rounded as its role asks; itself where that is float32.
+
+        Args:
+            x: A floating-point tensor.
+            role: What it is.
+            index: Tells tensors of one role and pass apart, which must not share randomness.
+        """
+        choice: Choice = getattr(self.quantizer.scheme, role)
+        if self.formats is None or choice is None:
             return x
-        return quantize(x, fmt, self.scheme.rounding, self.generator, backend=self.backend)
+        backend = self.quantizer.backend
+        if backend == "qpytorch" and (fmt := self.quantizer.format(role)) is not None:
+            return quantize(x, fmt, self.quantizer.scheme.rounding, backend=backend)
+        keys = self.keys
+        if keys is not None:
+            # Positions are multiplied by the golden ratio, and streams by its square: they start
+            # as far apart as so many can.
+            stream = (len(ROLES) * index + ROLES.index(role)) * GOLDEN_RATIO**2
+            keys = keys + ((stream + 2**31) % 2**32 - 2**31)
+        compiled = backend == "compiled" and not torch.compiler.is_compiling()
+        return round_to(x, self.formats[choice == "B"], keys, compiled=compiled)

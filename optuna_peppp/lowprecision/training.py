@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import nn
 
 from optuna_peppp.formats import Precision
+from optuna_peppp.lowprecision.batches import Batches
 from optuna_peppp.lowprecision.datasets import ImageData
 from optuna_peppp.lowprecision.modules import LowPrecisionModule
 from optuna_peppp.lowprecision.optimizer import OPTIMIZERS, LowPrecisionOptimizer
 from optuna_peppp.lowprecision.quantize import Backend
 from optuna_peppp.lowprecision.scheme import DEFAULT_SCHEME, Quantizer, RoundingScheme
-
-_TEST_BATCH: Final = 500
+from optuna_peppp.lowprecision.step import TrainingStep
+from optuna_peppp.lowprecision.tf32 import convolutions_fit_tf32, convolutions_in_tf32
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,9 @@ def train(
         averaged_epochs: The reported error is the mean over this many last epochs, which takes
             out most of the noise between seeds.
         scheme: What is rounded to which format, and how.
-        backend: How tensors are rounded; see :func:`~optuna_peppp.lowprecision.quantize`.
+        backend: ``"compiled"``, the whole training step as one graph, the same for all
+            precisions (eager, with one warning, where it cannot be compiled); ``"eager"``, the
+            reference; ``"qpytorch"``, eager with the kernels of QPyTorch.
         on_epoch: Called after every epoch with the number of epochs done.
 
     Raises:
@@ -99,22 +101,22 @@ def train(
     if optimizer == "sgd":
         settings["momentum"] = momentum
     update = LowPrecisionOptimizer(OPTIMIZERS[optimizer](model.parameters(), **settings), quantizer)
-    batches = _Batches(data, device)
+    batches = Batches(data, device)
+    step = TrainingStep(network, update, batches, quantizer)
     errors: list[float] = []
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    cuda = device.type == "cuda"
+    fits = cuda and convolutions_fit_tf32(model, precision, scheme, batches.sample())
+    with torch.random.fork_rng([device] if cuda else []), convolutions_in_tf32(fits):
         torch.manual_seed(seed)
         for epoch in range(1, epochs + 1):
             network.train()
-            total = torch.zeros((), device=device)
-            for images, labels in batches.train(batch_size, order):
-                update.zero_grad()
-                loss = cross_entropy(network(images), labels)
-                torch.autograd.backward(update.scale(loss))
-                update.step()
-                total += loss.detach()
-            diverged = not math.isfinite(float(total))
+            step.loss.zero_()
+            for images, labels in batches.shuffled(batch_size, order):
+                step(images, labels)
+            # The only number of an epoch that the program waits for.
+            diverged = not math.isfinite(float(step.loss))
             if diverged or epoch > epochs - averaged_epochs:
-                errors.append(_test_error(network, batches))
+                errors.append(batches.error(network))
             if on_epoch is not None:
                 on_epoch(epoch)
             if diverged:
@@ -152,45 +154,3 @@ def _check(
             raise ValueError(f"{name} must be at least 1; got {value!r}")
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; got {optimizer!r}")
-
-
-class _Batches:
-    """The data set on the device, standardized with the statistics of the training images."""
-
-    def __init__(self, data: ImageData, device: torch.device) -> None:
-        self._train = data.train_images.to(device), data.train_labels.to(device)
-        self._test = data.test_images.to(device), data.test_labels.to(device)
-        # float64 and in one go: a data set of uint8 images is small enough.
-        pixels = data.train_images.transpose(0, 1).flatten(1).double()
-        self._mean = pixels.mean(1).float().view(-1, 1, 1).to(device)
-        self._std = pixels.std(1).clamp(min=1.0).float().view(-1, 1, 1).to(device)
-
-    def train(self, batch_size: int, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """All training images once, in a new order."""
-        images, labels = self._train
-        indices = torch.randperm(len(labels), generator=order).to(labels.device)
-        for batch in torch.split(indices, batch_size):
-            # Batch norm cannot train on a single image: one left over waits for the next epoch.
-            if len(batch) > 1 or min(batch_size, len(labels)) == 1:
-                yield self._standardized(images[batch]), labels[batch]
-
-    def test(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """All test images."""
-        for images, labels in zip(
-            *(torch.split(part, _TEST_BATCH) for part in self._test), strict=True
-        ):
-            yield self._standardized(images), labels
-
-    def _standardized(self, images: Tensor) -> Tensor:
-        return (images.float() - self._mean) / self._std
-
-
-@torch.no_grad()
-def _test_error(network: nn.Module, batches: _Batches) -> float:
-    network.eval()
-    wrong = total = 0
-    for images, labels in batches.test():
-        # The logits of a diverged network are NaN; argmax answers the first class then.
-        wrong += int((network(images).argmax(1) != labels).sum())
-        total += len(labels)
-    return wrong / total

@@ -16,7 +16,7 @@ from optuna_peppp.lowprecision import (
     build_model,
     quantize,
 )
-from optuna_peppp.lowprecision.scheme import DEFAULT_SCHEME, Role
+from optuna_peppp.lowprecision.scheme import DEFAULT_SCHEME, Role, Rounder
 
 A, B = FloatFormat(3, 1), FloatFormat(6, 7)
 PRECISION = Precision(A, B)
@@ -34,17 +34,27 @@ PASSES: tuple[Role, ...] = ("weights", "activations", "activation_gradients", "i
 
 @dataclass(frozen=True)
 class Recorder(Quantizer):
-    """A quantizer that keeps what it was given and what it answered."""
+    """A quantizer that keeps what it was given, what it answered and with which stream."""
 
     calls: list[tuple[Role, Tensor, Tensor]] = field(default_factory=list)
+    streams: list[tuple[Role, int]] = field(default_factory=list)
 
-    def __call__(self, x: Tensor, role: Role) -> Tensor:
-        rounded = Quantizer.__call__(self, x, role)
-        self.calls.append((role, x.detach().clone(), rounded.detach().clone()))
-        return rounded
+    def rounder(self, device: torch.device) -> Rounder:
+        plain = Quantizer.rounder(self, device)
+        return RecordingRounder(self, plain.formats, plain.keys)
 
     def roles(self) -> list[Role]:
         return [role for role, _, _ in self.calls]
+
+
+@dataclass(frozen=True)
+class RecordingRounder(Rounder):
+    def __call__(self, x: Tensor, role: Role, index: int = 0) -> Tensor:
+        rounded = Rounder.__call__(self, x, role, index)
+        assert isinstance(self.quantizer, Recorder)
+        self.quantizer.calls.append((role, x.detach().clone(), rounded.detach().clone()))
+        self.quantizer.streams.append((role, index))
+        return rounded
 
 
 class Spy(nn.Module):
@@ -468,6 +478,27 @@ def test_stochastic_passes_draw_from_the_generator() -> None:
         assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(outputs[0], outputs[1])
     assert not torch.equal(outputs[0], outputs[2])
+
+
+def test_no_two_tensors_of_a_pass_share_their_randomness() -> None:
+    recorder = Recorder(DEEP, RoundingScheme(rounding="stochastic"))
+    network = LowPrecisionModule(seeded_model("resnet18"), recorder)
+    network(images(2, 3, 8, 8)).sum().backward()
+    assert len(set(recorder.streams)) == len(recorder.streams) > 80
+
+
+def test_a_container_that_works_in_place_is_told() -> None:
+    class Shifted(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            output: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+            return output.add_(0.3)
+
+    plain = low(nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 2)))
+    plain(images(5, 3))
+    assert not plain.outputs.container_in_place
+    shifted = low(nn.Sequential(Shifted(nn.Linear(3, 4)), nn.Linear(4, 2)))
+    shifted(images(5, 3))
+    assert shifted.outputs.container_in_place
 
 
 @pytest.mark.parametrize("name", ["plain3", "resnet18", "vgg11"])

@@ -395,10 +395,7 @@ def test_random_bits_are_uniform(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_random_bits_are_independent(seed: int) -> None:
-    """A bit agrees with that of another call, with another bit and with its neighbours' by chance.
-
-    Positions some powers of two apart agree up to half a percent too often: it is a short hash.
-    """
+    """A bit agrees with that of another call, another bit and another position by chance."""
     generator = torch.Generator().manual_seed(seed)
     first, second = (random_bits(2**18, generator) for _ in range(2))
     error = 1 / math.sqrt(len(first))
@@ -407,7 +404,7 @@ def test_random_bits_are_independent(seed: int) -> None:
         assert float(np.abs(apart - 0.5).max()) < 5 * error / 2
     for lag in (1, 2, 3, 16, 64, 1024):
         apart = single_bits(first[lag:] ^ first[:-lag]).mean(axis=0)
-        assert float(np.abs(apart - 0.5).max()) < 0.01
+        assert float(np.abs(apart - 0.5).max()) < 5 * error / 2
     correlation = np.corrcoef(single_bits(first).T, dtype=np.float32) - np.eye(32)
     assert float(np.abs(correlation).max()) < 5 * error
 
@@ -416,7 +413,7 @@ def test_overlapping_streams_are_independent() -> None:
     """Two first keys that are near number the same positions; the second keys set them apart."""
     first, second = (
         MODULE._random_bits(torch.empty(2**18), torch.tensor(keys, dtype=torch.int32)).numpy()
-        for keys in ([0, 1478610112], [5, -1405762875])
+        for keys in ([0, 1478610112], [5 * MODULE.GOLDEN_RATIO - 3 * 2**32, -1405762875])
     )
     apart = single_bits(first[5:] ^ second[:-5]).mean(axis=0)
     assert float(np.abs(apart - 0.5).max()) < 0.01

@@ -302,17 +302,6 @@ def test_the_scheme_matters() -> None:
     assert not any(map(torch.equal, weights(rounded), weights(coarse)))
 
 
-def test_compiled_is_eager() -> None:
-    eager, compiled = network(), network()
-    scheme = RoundingScheme(rounding="stochastic")
-    results = [
-        run(model, blobs(), PRECISION, scheme=scheme, backend=backend)
-        for model, backend in ((eager, "eager"), (compiled, "compiled"))
-    ]
-    assert results[0] == results[1]
-    assert all(map(torch.equal, weights(eager), weights(compiled)))
-
-
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_digits_are_learned_in_8_and_16_bits(rounding: Rounding) -> None:
     digits = load_dataset("digits")

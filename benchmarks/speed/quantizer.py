@@ -1,0 +1,398 @@
+"""How fast numbers are rounded: quantize beside QPyTorch, a copy and the memory itself.
+
+Standard normal float32 numbers are rounded to two formats of the paper's Table 3 and two of
+Table 4, by every backend, to nearest and stochastically, through the public function, whatever it
+costs around its kernel. The copy is x.clone(), which allocates its output as rounding does. On the
+CPU freed memory is kept for reuse (glibc), or page faults would be most of what is measured, of the
+copy above all. Bandwidth is that of a large copy between two arrays, bytes read plus bytes written.
+
+Answers are checked before anything is timed: compiled and eager agree bit for bit, with one seed
+where rounding is stochastic; nearest is QPyTorch's bit for bit on finite numbers; stochastically
+both go to the same two neighbours, with the same mean.
+
+All take turns, in a new order each time, so that a busy machine hits all alike. A turn is one call
+to warm up, and as many that are timed as fill two milliseconds, but one in any case. Reported are
+medians over turns, of the time of a call and of its ratios in the same turn.
+
+Each number of threads has a process of its own, with an empty cache of compiled kernels: the JSON
+tells how long compiling takes, what a call costs whatever its size (one of 64 numbers), and how
+often all formats, sizes and the 99 configurations compiled anything again.
+
+    python benchmarks/speed/quantizer.py [--quick] [--device cpu|cuda]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # Where environment.py is.
+from environment import describe
+
+from optuna_peppp import ConfigurationSpace
+from optuna_peppp.formats import FloatFormat
+from optuna_peppp.lowprecision import quantize
+from optuna_peppp.lowprecision.quantize import ROUNDINGS, Backend, Rounding
+
+RESULTS: Final = Path(__file__).parents[1] / "results" / "speed"
+FORMATS: Final = tuple(map(FloatFormat.parse, ("1-3-1", "1-4-3", "1-6-7", "1-8-11")))
+SIZES: Final = (2**12, 2**14, 2**16, 2**18, 2**19, 2**20, 2**22, 2**24)
+LARGE: Final = (2**26, 2**28)
+"""On a GPU, where what surrounds the kernel takes longer than a smaller one."""
+
+QUICK: Final = (2**12, 2**16)
+TARGET: Final = 2**19
+TURN: Final = 0.002
+"""Seconds that a turn lasts, or one call if that is longer."""
+
+TURNS, QUICK_TURNS = 25, 3
+LARGE_TURNS: Final = 7
+"""Of arrays larger than a million numbers."""
+
+TINY: Final = 64
+SEED: Final = 0
+COPY: Final = "copy"
+METHODS: Final[tuple[Backend, ...]] = ("compiled", "eager", "qpytorch")
+STYLES: Final = {
+    (COPY, ""): ("copy", "0.6", "-"),
+    ("compiled", "nearest"): ("compiled, nearest", "tab:red", "-"),
+    ("compiled", "stochastic"): ("compiled, stochastic", "tab:red", ":"),
+    ("eager", "nearest"): ("eager, nearest", "tab:orange", "-"),
+    ("eager", "stochastic"): ("eager, stochastic", "tab:orange", ":"),
+    ("qpytorch", "nearest"): ("QPyTorch, nearest", "0.2", "-"),
+    ("qpytorch", "stochastic"): ("QPyTorch, stochastic", "0.2", ":"),
+}
+"""Label, color and line of everybody."""
+
+# One arena that neither shrinks nor maps large arrays by themselves, from the process's start.
+KEEP_MEMORY: Final = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62)}
+
+Row = dict[str, str | int | float]
+Facts = dict[str, str | int | float]
+Contestant = tuple[str, str]
+"""A method and its rounding, which a copy has none of."""
+
+
+def contestants(
+    x: Tensor, fmt: FloatFormat, methods: Sequence[Backend]
+) -> dict[Contestant, Callable[[], Tensor]]:
+    """What is timed."""
+
+    def rounded(method: Backend, rounding: Rounding) -> Callable[[], Tensor]:
+        return lambda: quantize(x, fmt, rounding, backend=method)
+
+    calls: dict[Contestant, Callable[[], Tensor]] = {(COPY, ""): x.clone}
+    return calls | {
+        (method, rounding): rounded(method, rounding)
+        for method, rounding in product(methods, ROUNDINGS)
+    }
+
+
+def check(fmt: FloatFormat, device: torch.device, methods: Sequence[Backend]) -> None:
+    """Compares answers, also where numbers are tiny or huge.
+
+    Raises:
+        RuntimeError: Two of them differ.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    patterns = torch.randint(-(2**31), 2**31, (2**20,), dtype=torch.int32, generator=generator)
+    x = torch.cat([patterns.view(torch.float32), torch.randn(2**20, generator=generator)])
+    x = x.to(device)
+    for rounding in ROUNDINGS:
+        compiled, eager = (
+            quantize(x, fmt, rounding, torch.Generator(device).manual_seed(SEED), backend=backend)
+            for backend in METHODS[:2]
+        )
+        _require_equal(compiled, eager, f"compiled and eager {rounding} of {fmt}")
+    if "qpytorch" in methods:
+        # Elsewhere they differ on purpose.
+        finite = x[x.isfinite() & (x != 0)]
+        ours, theirs = (quantize(finite, fmt, backend=b) for b in ("eager", "qpytorch"))
+        _require_equal(ours, theirs, f"ours and QPyTorch's nearest of {fmt}")
+        check_stochastic(fmt, device)
+
+
+def check_stochastic(fmt: FloatFormat, device: torch.device) -> None:
+    """Compares where, and how often, ours and QPyTorch's go from between two neighbours.
+
+    Raises:
+        RuntimeError: To other numbers, or with means more than six standard errors apart.
+    """
+    count = 2**16
+    generator = torch.Generator(device).manual_seed(SEED)
+    # A subnormal number and a normal one.
+    for below, step in ((0.0, fmt.min_subnormal), (1.0, 2.0**-fmt.mantissa)):
+        for share in (0.1, 0.5, 0.8):
+            x = torch.full((count,), below + share * step, device=device)
+            ours = quantize(x, fmt, "stochastic", generator, backend="compiled")
+            theirs = quantize(x, fmt, "stochastic", backend="qpytorch")
+            where = f"stochastic rounding of {float(x[0])} to {fmt}"
+            if not set(ours.tolist()) == set(theirs.tolist()) == {below, below + step}:
+                raise RuntimeError(f"{where} does not go to both neighbours, and only there")
+            error = (2 * share * (1 - share) / count) ** 0.5
+            if abs(float(ours.double().mean() - theirs.double().mean())) > 6 * error * step:
+                raise RuntimeError(f"{where}: ours and QPyTorch's have different means")
+
+
+def _require_equal(one: Tensor, other: Tensor, what: str) -> None:
+    # Bit patterns tell -0.0 from 0.0; NaN has many, and any is as good.
+    equal = (one.view(torch.int32) == other.view(torch.int32)) | (one.isnan() & other.isnan())
+    if not bool(equal.all()):
+        raise RuntimeError(f"{what} differ in {int((~equal).sum())} of {equal.numel()} numbers")
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for what was started; on a CPU nothing is pending."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(call: Callable[[], Tensor], device: torch.device) -> float:
+    """Time of a call: the mean of a turn."""
+
+    def mean(calls: int) -> float:
+        begin = time.perf_counter()
+        for _ in range(calls):
+            call()
+        synchronize(device)
+        return (time.perf_counter() - begin) / calls
+
+    return mean(max(1, round(TURN / mean(1))))
+
+
+def compare(
+    size: int, fmt: FloatFormat, device: torch.device, methods: Sequence[Backend], turns: int
+) -> list[Row]:
+    """A row a contestant."""
+    x = torch.randn(size, generator=torch.Generator().manual_seed(SEED)).to(device)
+    running = contestants(x, fmt, methods)
+    order, shuffler = list(running), random.Random(SEED)
+    times: dict[Contestant, list[float]] = {name: [] for name in running}
+    for _ in range(turns):
+        shuffler.shuffle(order)
+        for name in order:
+            times[name].append(seconds(running[name], device))
+
+    def ratio(above: Contestant, below: Contestant) -> float:
+        return median(a / b for a, b in zip(times[above], times[below], strict=True))
+
+    return [
+        {
+            "device": device.type,
+            "threads": torch.get_num_threads(),
+            "format": str(fmt),
+            "size": size,
+            "method": method,
+            "rounding": rounding,
+            "turns": turns,
+            "microseconds": median(own) * 1e6,
+            "least_microseconds": min(own) * 1e6,
+            "gigabytes_per_second": x.nbytes * 2 / median(own) / 1e9,
+            "ratio_to_copy": ratio((method, rounding), (COPY, "")),
+            "speedup_over_qpytorch": (
+                ratio(("qpytorch", rounding), (method, rounding))
+                if ("qpytorch", rounding) in times
+                else ""
+            ),
+        }
+        for (method, rounding), own in times.items()
+    ]
+
+
+def bandwidth(device: torch.device, size: int) -> float:
+    """GB/s read and written by a copy, the best of several."""
+    source, target = torch.ones(size, device=device), torch.zeros(size, device=device)
+    best = min(seconds(lambda: target.copy_(source), device) for _ in range(10))
+    return source.nbytes * 2 / best / 1e9
+
+
+def compiling(device: torch.device) -> Facts:
+    """Seconds from nothing to the first answers; the first of them sets torch.compile up."""
+    facts: Facts = {}
+    for rounding in ROUNDINGS:
+        begin = time.perf_counter()
+        quantize(torch.ones(TINY, device=device), FORMATS[0], rounding, backend="compiled")
+        synchronize(device)
+        facts[f"compile_{rounding}_seconds"] = time.perf_counter() - begin
+    return facts
+
+
+def graphs() -> int:
+    """How many graphs this process has compiled so far."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+
+def every_configuration(device: torch.device) -> None:
+    """Rounds to both formats of each of the paper's 99 configurations."""
+    space = ConfigurationSpace.paper()
+    x = torch.randn(TINY, TINY, generator=torch.Generator().manual_seed(SEED)).to(device)
+    for index, rounding in product(range(len(space)), ROUNDINGS):
+        precision = space.precision(index)
+        for fmt in (precision.format_a, precision.format_b):
+            quantize(x, fmt, rounding, backend="compiled")
+
+
+def measure(device_name: str, threads: int, quick: bool) -> tuple[list[Row], Facts]:
+    """Everything about one number of threads; for a process of its own."""
+    torch.set_num_threads(threads)
+    device = torch.device(device_name)
+    methods, missing = METHODS, ""
+    try:
+        quantize(torch.ones(TINY, device=device), FORMATS[0], backend="qpytorch")
+    except Exception as error:  # what a failed build raises differs between compilers
+        methods, missing = METHODS[:2], f"{type(error).__name__}: {error}"
+        print(f"QPyTorch is left out: {missing}", flush=True)
+    facts = {"threads": threads, "qpytorch_left_out": missing, **compiling(device)}
+    before = graphs()
+    for fmt in FORMATS:
+        check(fmt, device, methods)
+    tiny = torch.ones(TINY, device=device)
+    for (method, rounding), call in contestants(tiny, FORMATS[0], methods).items():
+        each = median(seconds(call, device) for _ in range(QUICK_TURNS if quick else TURNS))
+        facts[f"overhead_{method}{'_' * bool(rounding)}{rounding}_microseconds"] = each * 1e6
+    rows: list[Row] = []
+    sizes = QUICK if quick else SIZES + LARGE * (device.type == "cuda")
+    for size, fmt in product(sizes, FORMATS):
+        turns = QUICK_TURNS if quick else TURNS if size <= 2**20 else LARGE_TURNS
+        rows += compare(size, fmt, device, methods, turns)
+    every_configuration(device)
+    facts["recompilations"] = graphs() - before
+    # Far beyond the caches.
+    facts["bandwidth_gigabytes_per_second"] = bandwidth(device, 2**22 if quick else 2**26)
+    return rows, facts
+
+
+def table(rows: Sequence[Row], size: int) -> str:
+    """What came out at one size, in Markdown; a line a number of threads, rounding and format."""
+    header = "threads", "rounding", "format", "copy (us)", "ours (us)", "times a copy"
+    cells = [[*header, "times as fast as QPyTorch"], ["---"] * 7]
+    own = [row for row in rows if row["size"] == size]
+    copies = {(r["threads"], r["format"]): r["microseconds"] for r in own if r["method"] == COPY}
+    for row in sorted(
+        (row for row in own if row["method"] == "compiled"),
+        key=lambda row: (row["threads"], row["rounding"]),
+    ):
+        speedup = row["speedup_over_qpytorch"]
+        cells.append(
+            [
+                *(str(row[name]) for name in ("threads", "rounding", "format")),
+                f"{copies[row['threads'], row['format']]:.1f}",
+                f"{row['microseconds']:.1f}",
+                f"{row['ratio_to_copy']:.2f}",
+                f"{speedup:.0f}" if speedup != "" else "",
+            ]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def draw(rows: Sequence[Row], facts: Sequence[Facts], path: Path) -> None:
+    """Over size: throughput, and ratios; a row of panels a number of threads."""
+    import matplotlib.pyplot as plt
+
+    columns = {
+        "gigabytes_per_second": "read and written (GB/s)",
+        "ratio_to_copy": "time, in copies",
+        "speedup_over_qpytorch": "faster than QPyTorch (times)",
+    }
+    figure, panels = plt.subplots(
+        len(facts),
+        len(columns),
+        figsize=(12, 3.2 * len(facts) + 0.6),
+        sharex=True,
+        sharey="col",
+        squeeze=False,
+        layout="constrained",
+    )
+    sizes = sorted({int(row["size"]) for row in rows})
+    for line, fact in zip(panels, facts, strict=True):
+        for axes, (column, label) in zip(line, columns.items(), strict=True):
+            for name, (text, color, style) in STYLES.items():
+                every = [
+                    [
+                        float(row[column])
+                        for row in rows
+                        if (row["threads"], row["size"]) == (fact["threads"], size)
+                        and (row["method"], row["rounding"]) == name
+                        and row[column] != ""
+                    ]
+                    for size in sizes
+                ]
+                if not all(every) or (column == "speedup_over_qpytorch" and name[0] == "qpytorch"):
+                    continue
+                axes.plot(sizes, [median(v) for v in every], style, color=color, label=text)
+                axes.fill_between(
+                    sizes, [min(v) for v in every], [max(v) for v in every], color=color, alpha=0.15
+                )
+            axes.set(yscale="log", ylabel=label)
+            axes.set_xscale("log", base=2)
+            axes.yaxis.set_major_formatter("{x:,g}")
+            axes.grid(alpha=0.3)
+        limit = float(fact["bandwidth_gigabytes_per_second"])
+        line[0].axhline(limit, color="tab:blue", linestyle="--", label="memory bandwidth")
+        threads = "thread" if fact["threads"] == 1 else "threads"
+        line[0].set_title(f"{fact['threads']} {threads}", loc="left")
+    figure.supxlabel("numbers (float32); lines: median of the formats, bands: all of them")
+    handles = panels[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=4, frameon=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Measures, writes, draws, prints."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="two small sizes, few turns")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    suffix = "" if arguments.device == "cpu" else f"_{arguments.device}"
+    path = arguments.output / f"quantizer{suffix}.csv"
+
+    # QPyTorch is built with ninja, which lies beside the interpreter.
+    scripts = str(Path(sys.executable).parent)
+    os.environ.update({"PATH": os.pathsep.join([scripts, os.environ["PATH"]]), **KEEP_MEMORY})
+    every = os.cpu_count() or 1
+    rows: list[Row] = []
+    facts: list[Facts] = []
+    for threads in sorted({1, every}) if arguments.device == "cpu" else [every]:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        with TemporaryDirectory() as cache:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+            with get_context("spawn").Pool(1) as pool:
+                own, fact = pool.apply(measure, (arguments.device, threads, arguments.quick))
+        rows += own
+        facts.append(fact)
+        print(f"{threads} of {every} threads measured: {json.dumps(fact, indent=2)}", flush=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    settings = {"seed": SEED, "device": arguments.device, "qtorch": version("qtorch")}
+    if arguments.device == "cuda":
+        settings["gpu"] = torch.cuda.get_device_name()
+    path.with_suffix(".json").write_text(
+        json.dumps({**describe(), **settings, "measured": facts}, indent=2) + "\n"
+    )
+    draw(rows, facts, path.with_suffix(".png"))
+    print(table(rows, TARGET if not arguments.quick else QUICK[-1]))
+
+
+if __name__ == "__main__":
+    main()

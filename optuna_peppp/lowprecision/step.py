@@ -1,0 +1,181 @@
+"""One training step: the reference, and the same compiled once for all configurations."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from optuna_peppp.lowprecision.batches import Batches
+from optuna_peppp.lowprecision.modules import LowPrecisionModule
+from optuna_peppp.lowprecision.optimizer import LowPrecisionOptimizer, UpdateGroup, update
+from optuna_peppp.lowprecision.quantize import can_compile
+from optuna_peppp.lowprecision.scheme import Quantizer, Rounder
+
+_SETTINGS: Final[dict[str, Any]] = {
+    # Forward and backward pass become one graph.
+    "trace_autograd_ops": True,
+    # One graph for each network, image size, scheme and optimizer that a process trains.
+    "recompile_limit": 64,
+}
+"""Settings of ``torch._dynamo`` for the compiled step."""
+
+_WARM_UP: Final = 3
+"""Compiled steps on CUDA before the kernels are recorded."""
+
+
+class TrainingStep:
+    """Trains a network on one batch at a time.
+
+    The first step of a training is eager, and so is the one on a batch of another size, the last
+    of an epoch. All others are one compiled graph of forward pass, backward pass and update. It
+    takes what a configuration chooses as tensors, and so serves all of them; on CUDA its kernels
+    are recorded and replayed.
+
+    Args:
+        network: To train, in low precision where it is a :class:`LowPrecisionModule`.
+        optimizer: Of its parameters.
+        batches: The data.
+        quantizer: Of the network and the optimizer.
+
+    Attributes:
+        loss: Sum of the losses of all steps since it was last set, a scalar on the device.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: LowPrecisionOptimizer,
+        batches: Batches,
+        quantizer: Quantizer,
+    ) -> None:
+        self.loss = torch.zeros((), device=batches.device)
+        self._network = network
+        self._optimizer = optimizer
+        self._batches = batches
+        self._quantizer = quantizer
+        self._compiles = quantizer.backend == "compiled" and can_compile()
+        self._compiled: _CompiledStep | None = None
+        self._size = 0
+
+    def __call__(self, images: Tensor, labels: Tensor) -> None:
+        """Trains on a batch of images, as they are stored."""
+        if self._compiles and len(labels) == self._size and self._run_compiled(images, labels):
+            return
+        self._optimizer.zero_grad()
+        loss = cross_entropy(self._network(self._batches.standardized(images)), labels)
+        torch.autograd.backward(self._optimizer.scale(loss))
+        self._optimizer.step()
+        self.loss += loss.detach()
+        self._size = self._size or len(labels)
+
+    def _run_compiled(self, images: Tensor, labels: Tensor) -> bool:
+        """Whether the compiled step was taken; where it cannot be, tells why, once."""
+        if self._compiled is not None:
+            self._compiled(images, labels)
+            return True
+        try:
+            compiled = _CompiledStep(
+                self._network,
+                self._optimizer.groups(),
+                self._quantizer,
+                self._batches,
+                images,
+                labels,
+                self.loss,
+            )
+            compiled(images, labels)
+        except Exception as error:  # what cannot be compiled raises whatever it pleases
+            self._compiles = False
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            warnings.warn(
+                f"the training step cannot be compiled here ({reason}); training eagerly, which "
+                "is slower",
+                stacklevel=2,
+            )
+            return False
+        self._compiled = compiled
+        return True
+
+
+class _CompiledStep:
+    """The compiled step of one training, with the tensors that it changes in place."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        groups: Sequence[UpdateGroup],
+        quantizer: Quantizer,
+        batches: Batches,
+        images: Tensor,
+        labels: Tensor,
+        loss: Tensor,
+    ) -> None:
+        if isinstance(network, LowPrecisionModule) and network.outputs.container_in_place:
+            raise ValueError("a module changes in place what a submodule of it returned")
+        self._network = network
+        self._rounders = quantizer.rounder(images.device), quantizer.rounder(images.device)
+        self._inputs = images.clone(), labels.clone()
+        self._arguments = (network, groups, *self._rounders, batches, *self._inputs, loss)
+        self._calls = 0
+        self._recorded: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, images: Tensor, labels: Tensor) -> None:
+        if self._calls:
+            for rounder in self._rounders:
+                rounder.renew()
+        for place, value in zip(self._inputs, (images, labels), strict=True):
+            place.copy_(value)
+        self._calls += 1
+        if self._recorded is not None:
+            self._recorded.replay()
+            return
+        self._run()
+        if images.is_cuda and self._calls == _WARM_UP:
+            self._recorded = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._recorded):
+                self._run()
+
+    def _run(self) -> None:
+        network = self._network
+        with ExitStack() as stack:
+            if isinstance(network, LowPrecisionModule):
+                stack.enter_context(network.hooked())
+            stack.enter_context(torch._dynamo.config.patch(**_SETTINGS))
+            _compiled()(*self._arguments)
+
+
+@functools.cache
+def _compiled() -> Callable[..., None]:
+    # Dropout draws what it draws eagerly.
+    options: dict[str, Any] = {"fallback_random": True}
+    return torch.compile(_training_step, dynamic=False, fullgraph=True, options=options)
+
+
+def _training_step(
+    network: nn.Module,
+    groups: Sequence[UpdateGroup],
+    of_passes: Rounder,
+    of_update: Rounder,
+    batches: Batches,
+    images: Tensor,
+    labels: Tensor,
+    total: Tensor,
+) -> None:
+    """Forward pass, backward pass and update; adds the loss to ``total``."""
+    inputs = batches.standardized(images)
+    if isinstance(network, LowPrecisionModule):
+        logits = network.compute(of_passes, inputs)
+    else:
+        logits = network(inputs)
+    loss = cross_entropy(logits, labels)
+    parameters = [parameter for group in groups for parameter in group.parameters]
+    gradients = torch.autograd.grad(loss * of_update.quantizer.scheme.loss_scale, parameters)
+    update(groups, gradients, of_update)
+    total += loss.detach()
