@@ -1,7 +1,8 @@
 """How close six measurements of `optuna-peppp tune` come to the truth on digits.
 
 The truth is measured once: all 99 configurations, with the settings of `tune`, into
-results/digits_measurements.csv (resumable; committed, so that a second run trains nothing). Then
+results/digits_measurements.csv (committed, so that nothing is trained while it is there; resumable
+where it is not). Then
 every strategy measures six configurations through its Optuna sampler, answered from the truth, and
 predicts the rest. Shown are, with memory scaled as in optuna_peppp.quality:
 
@@ -42,9 +43,9 @@ from optuna_peppp import (
     load_corpus,
     pareto,
 )
-from optuna_peppp.collect import collect, plan
-from optuna_peppp.formats import FORMATS_A, FORMATS_B
+from optuna_peppp.collect import collect, export
 from optuna_peppp.lowprecision import Experiment
+from optuna_peppp.planning import plan
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.quality import REFERENCE, scale
 from optuna_peppp.study import measurements, predict
@@ -81,12 +82,14 @@ class Truth:
 
 
 def measure_truth(jobs: int) -> Truth:
-    """Measures what is missing of the truth."""
-    space = ConfigurationSpace(
-        {"format_a": FORMATS_A, "format_b": FORMATS_B, "learning_rate": [0.001]}
-    )
-    collect(plan([Experiment("digits", "plain3")], space, range(len(space))), TRUTH, jobs=jobs)
-    matrix = ErrorMatrix.read_csv(TRUTH, ConfigurationSpace.paper())
+    """Reads the truth; measures it first where it is not there."""
+    space = ConfigurationSpace.paper()
+    if not TRUTH.exists():
+        planned = plan([Experiment("digits", "plain3")], space, range(len(space)))
+        storage = str(TRUTH.with_suffix(".journal"))
+        collect(planned, storage, jobs=jobs)
+        export(planned, storage, TRUTH)
+    matrix = ErrorMatrix.read_csv(TRUTH, space)
     return Truth(MetaModel.fit(load_corpus("plain3-cifar100")), matrix.errors[0], matrix.memory[0])
 
 

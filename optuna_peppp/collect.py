@@ -1,28 +1,27 @@
-"""Measuring a corpus: many configurations on many data sets, into one CSV file."""
+"""Measuring a corpus: many configurations on many data sets, through an Optuna storage."""
 
 from __future__ import annotations
 
 import csv
-import io
-import os
+import secrets
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import as_completed
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
-import numpy as np
 from tqdm import tqdm
 
-from optuna_peppp import sampling
+from optuna_peppp.archive import replacing
+from optuna_peppp.claims import Claim
+from optuna_peppp.planning import Measurement, Plan, by_study
 from optuna_peppp.processes import worker_pool
-from optuna_peppp.space import ConfigurationSpace, Value
+from optuna_peppp.tasks import Task, load, start
 
 if TYPE_CHECKING:
-    from optuna_peppp.lowprecision.datasets import ImageData
-    from optuna_peppp.lowprecision.experiment import Experiment
+    from optuna.trial import FrozenTrial
 
 COLUMNS: Final = (
     "task",
@@ -37,185 +36,246 @@ COLUMNS: Final = (
     "rounding",
     "batch_size",
     "image_size",
+    "momentum",
+    "weight_decay",
     "diverged",
     "seconds",
+    "device",
+    "torch",
 )
-"""The columns of a collected corpus: the corpus format, then how each row was measured."""
+"""The columns of an exported corpus: the corpus format, then how each row was measured."""
 
-_SETTINGS: Final = ("epochs", "rounding", "batch_size", "image_size")
-"""What must be the same in all rows of one file, or its repeats could not be averaged."""
-
-_KEY: Final = ("task", "model", "format_a", "format_b", "learning_rate", "seed")
+POLL: Final = 2.0
+"""Seconds between two looks at what others measure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """One row of the plan: a configuration to measure in an experiment.
+def collect(measurements: Sequence[Measurement], storage: str, *, jobs: int = 1) -> int:
+    """Measures what a storage does not hold yet, beside any others that do the same.
 
-    Attributes:
-        experiment: The network, the data set and the settings.
-        params: The configuration.
-        row: The columns known before it is measured.
-    """
-
-    experiment: Experiment
-    params: dict[str, Value]
-    row: dict[str, str]
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What makes a row the same measurement."""
-        return tuple(self.row[name] for name in _KEY)
-
-
-def plan(
-    experiments: Iterable[Experiment],
-    space: ConfigurationSpace,
-    indices: Sequence[int],
-    *,
-    fraction: float | None = None,
-    scheme: sampling.Scheme = "uniform",
-    seed: int = 0,
-) -> list[Measurement]:
-    """Measurements of the chosen configurations, experiment by experiment: all, or a sample.
-
-    Args:
-        experiments: Networks and data sets; each data set is loaded to compute its memory.
-        space: The configurations; it tunes ``format_a``, ``format_b`` and ``learning_rate``.
-        indices: Which of them to measure.
-        fraction: Expected share to measure; each configuration at least once. None for all.
-        scheme: How they are sampled (:func:`optuna_peppp.sampling.plan`).
-        seed: Of the sample.
-
-    Raises:
-        ValueError: ``fraction`` is out of range.
-    """
-    rows = [
-        [_measurement(experiment, data, space, index, memory[index]) for index in indices]
-        for experiment in experiments
-        for data, memory in [(experiment.load(), experiment.memory(space))]
-    ]
-    if fraction is None:
-        return [measurement for row in rows for measurement in row]
-    sizes = [[int(measurement.row["memory"]) for measurement in row] for row in rows]
-    drawn = sampling.plan(sizes, fraction, scheme, seed)
-    return [rows[row][column] for row, column in np.argwhere(drawn).tolist()]
-
-
-def _measurement(
-    experiment: Experiment, data: ImageData, space: ConfigurationSpace, index: int, memory: float
-) -> Measurement:
-    params = space.params(index)
-    row = {
-        "task": data.name,
-        "model": experiment.network,
-        **{name: str(value) for name, value in params.items()},
-        "memory": str(int(memory)),
-        "seed": str(experiment.seed),
-        "epochs": str(experiment.epochs),
-        "rounding": experiment.rounding,
-        "batch_size": str(experiment.batch_size),
-        "image_size": str(data.input_shape[1]),
-    }
-    return Measurement(experiment, params, row)
-
-
-def collect(measurements: Sequence[Measurement], output: Path, *, jobs: int = 1) -> int:
-    """Measures what a corpus file does not hold yet, a row at a time.
-
-    Every finished measurement is on disk at once, so an interruption loses only those that
-    are running; calling again goes on from there. Progress is shown on standard error.
+    Every task, a network with a data set, is a study, and every measurement a trial with the
+    values (error, memory in bytes): the storage is the corpus. Several calls, on one machine or
+    many, share the work and return when all of it is done. What is finished is in the storage at
+    once, so that an interruption loses only what is running, and calling again goes on from
+    there. Progress is shown on standard error.
 
     Args:
         measurements: The plan.
-        output: The CSV file to create or extend.
+        storage: A database URL, or the path of a journal file; made where there is none.
         jobs: Processes; the machine's cores are shared between them.
 
     Returns:
-        How many measurements were made.
+        How many measurements this call made.
 
     Raises:
-        ValueError: The file is not a collected corpus or was measured with other settings, or
-            the plan holds a measurement twice.
-        KeyboardInterrupt: Ctrl-C, once everything finished is on disk.
+        ValueError: The plan holds a measurement twice, or two data sets of one name; the storage
+            cannot be used, or holds measurements of the same tasks with other settings.
+        ChildProcessError: One of the processes was killed.
+        KeyboardInterrupt: Ctrl-C, once what was running is free for others.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1; got {jobs}")
-    for key, count in Counter(m.key for m in measurements).items():
-        if count > 1:
-            raise ValueError(
-                f"measurements must differ; {', '.join(key)} is there {count} times: "
-                "name every data set once, and no two alike"
-            )
-    done = _prepare(output, measurements)
-    remaining = [m for m in measurements if m.key not in done]
-    bar = tqdm(total=len(measurements), initial=len(measurements) - len(remaining), unit="run")
-    with bar, output.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        for row in _measured(remaining, jobs):
-            writer.writerow(row)
-            file.flush()
-            os.fsync(file.fileno())
-            bar.set_postfix_str(f"{row['format_a']} / {row['format_b']}: error {row['error']}")
-            bar.update()
-    return len(remaining)
+    plan = by_study(measurements)
+    worker = secrets.token_hex(8)
+    tasks = start(plan, storage, worker)
+    try:
+        with _Progress(tasks, worker) as progress:
+            jobs = min(jobs, progress.left)
+            if jobs > 1:
+                return _work_in_processes(jobs, (plan, storage, worker), progress)
+            made = 0
+            for new in _work(tasks):
+                made += new
+                progress.look()
+            return made
+    except BaseException:
+        # Who cannot reach the storage any more counts as dead after a while.
+        with suppress(Exception):
+            for task in tasks:
+                task.claims.abandon()
+        raise
 
 
-def _prepare(output: Path, measurements: Sequence[Measurement]) -> set[tuple[str, ...]]:
-    """Keys of the rows that a file holds; creates it with its header where there is none.
+def export(measurements: Sequence[Measurement], storage: str, path: Path) -> int:
+    """Writes what a storage holds of the studies of a plan as a corpus CSV.
 
-    A last line without its end is a measurement that was being written when the process was
-    killed: it is cut off.
+    All their measurements count, whether the plan holds them or not. The file appears whole or
+    not at all; where nothing is measured, there is none.
+
+    Args:
+        measurements: The plan.
+        storage: As for :func:`collect`.
+        path: The file.
+
+    Returns:
+        How many rows it has.
+
+    Raises:
+        ValueError: As for :func:`collect`, or there is no such storage.
     """
-    content = output.read_bytes() if output.exists() else b""
-    whole = content[: content.rfind(b"\n") + 1]
-    if not whole:
-        if not ",".join(COLUMNS).encode().startswith(content):
-            raise ValueError(f"{output} is not a collected corpus; choose another output file")
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(",".join(COLUMNS) + "\n")
-        return set()
-    reader = csv.DictReader(io.StringIO(whole.decode(errors="replace"), newline=""))
-    if tuple(reader.fieldnames or ()) != COLUMNS:
-        raise ValueError(
-            f"{output}, line 1: columns must be {','.join(COLUMNS)}, as `collect` writes them; "
-            "choose another output file"
-        )
-    expected = {(m.row["task"], m.row["model"]): m.row for m in measurements}
-    done = set()
-    for row in reader:
-        where = f"{output}, line {reader.line_num}"
-        if None in row.values() or None in row:
-            raise ValueError(f"{where}: expected {len(COLUMNS)} fields; mend or remove it")
-        ours = expected.get((row["task"], row["model"]), row)
-        for name in _SETTINGS:
-            if row[name] != ours[name]:
-                raise ValueError(
-                    f"{where}: measured with {name} {row[name]}, not {ours[name]}; "
-                    f"ask for {name} {row[name]} or choose another output file"
-                )
-        done.add(tuple(row[name] for name in _KEY))
-    if len(whole) < len(content):
-        os.truncate(output, len(whole))
-    return done
+    rows = []
+    for task in load(by_study(measurements), storage):
+        held = task.claims.held().complete
+        rows += [_row(task.settings, held[key]) for key in sorted(held)]
+    if rows:
+        with (
+            replacing(path) as temporary,
+            temporary.open("x", encoding="utf-8", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    return len(rows)
 
 
-def _measured(measurements: Sequence[Measurement], jobs: int) -> Iterator[dict[str, str]]:
-    """Complete rows, as they are measured."""
-    if jobs == 1:
-        yield from map(_measure, measurements)
-        return
-    with worker_pool(jobs) as pool:
-        futures = [pool.submit(_measure, measurement) for measurement in measurements]
-        for future in as_completed(futures):
-            yield future.result()
-
-
-def _measure(measurement: Measurement) -> dict[str, str]:
-    start = time.perf_counter()
-    result = measurement.experiment.measure(measurement.params)
-    return measurement.row | {
-        "error": f"{result.error:.6g}",
-        "diverged": str(int(result.diverged)),
-        "seconds": f"{time.perf_counter() - start:.2f}",
+def _row(settings: dict[str, Any], trial: FrozenTrial) -> dict[str, Any]:
+    """A completed trial in the columns of a corpus."""
+    error, memory = trial.values
+    told = trial.user_attrs
+    return {
+        **settings,
+        **trial.params,
+        **told,
+        "task": settings["data"],
+        "model": settings["network"],
+        "error": f"{error:.6g}",
+        "memory": int(memory),
+        "diverged": int(told["diverged"]),
+        "seconds": f"{told['seconds']:.2f}",
     }
+
+
+def _work(tasks: Sequence[Task]) -> Iterator[bool]:
+    """Measures what is free until everything is made.
+
+    Yields:
+        Whether a measurement was made, which is not so after waiting for those of others.
+    """
+    from optuna_peppp.lowprecision.hardware import provenance
+
+    remaining = list(tasks)
+    while remaining:
+        # From the first on: what a worker that died left behind comes first, too.
+        for task in tuple(remaining):
+            device = next(iter(task.planned.values())).experiment.device
+            claim = task.claims.take(task.planned, provenance(device))
+            if claim is not None:
+                yield _measure(task, claim)
+                break
+            if task.planned.keys() <= task.claims.held().complete.keys():
+                remaining.remove(task)
+        else:
+            if remaining:
+                time.sleep(POLL)
+                yield False
+
+
+def _measure(task: Task, claim: Claim) -> bool:
+    """Whether the measurement counts."""
+    measurement = task.planned[claim.key]
+    before = time.perf_counter()
+    with task.claims.alive(claim):
+        result = measurement.experiment.measure(measurement.params)
+    told = {"diverged": result.diverged, "seconds": time.perf_counter() - before}
+    return task.claims.complete(claim, (result.error, float(measurement.memory)), told)
+
+
+_assignment: tuple[Plan, str, str]
+"""Plan, storage and worker of this process, where it is one of several."""
+
+
+def _assign(*assignment: Any) -> None:
+    global _assignment
+    _assignment = assignment
+
+
+def _work_off() -> int:
+    """How many measurements this process made."""
+    return sum(_work(start(*_assignment)))
+
+
+def _work_in_processes(jobs: int, assignment: tuple[Plan, str, str], progress: _Progress) -> int:
+    with worker_pool(jobs, _assign, *assignment) as pool:
+        pending = {pool.submit(_work_off) for _ in range(jobs)}
+        made = 0
+        while pending:
+            done, pending = wait(pending, POLL, FIRST_EXCEPTION)
+            try:
+                made += sum(future.result() for future in done)
+            except BrokenProcessPool as problem:
+                raise ChildProcessError(
+                    "a process that measured was killed, by the system if memory ran out; what "
+                    "was measured is kept: run the same command again to go on"
+                ) from problem
+            progress.look()
+    return made
+
+
+class _Progress:
+    """A bar over the plan that counts what the storage holds, whoever measured it.
+
+    Args:
+        tasks: The studies of the plan.
+        worker: Who we are.
+    """
+
+    def __init__(self, tasks: Sequence[Task], worker: str) -> None:
+        self._worker = worker
+        self._missing = {task: set(task.planned) for task in tasks}
+        self._due = 0.0
+        total = self.left
+        self._read()
+        # Without smoothing the time left follows from the rate of the whole run.
+        self._bar = tqdm(total=total, initial=total - self.left, unit="run", smoothing=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._show()
+        self._bar.close()
+
+    @property
+    def left(self) -> int:
+        """How many measurements of the plan were missing at the last look."""
+        return sum(map(len, self._missing.values()))
+
+    def look(self) -> None:
+        """Shows how far the storage is, unless looking would take more than a few percent."""
+        start = time.monotonic()
+        if start >= self._due:
+            self._show()
+            now = time.monotonic()
+            self._due = now + 30 * (now - start)
+
+    def _show(self) -> None:
+        before = self.left
+        text = self._read()
+        if text:
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.n += before - self.left
+            self._bar.refresh()
+
+    def _read(self) -> str:
+        """Takes off what is made by now.
+
+        Returns:
+            The last result, or what is waited for where there is nothing else to do.
+        """
+        last, free, elsewhere = None, 0, 0
+        for task, missing in self._missing.items():
+            if not missing:
+                continue
+            held = task.claims.held()
+            for key, trial in held.complete.items():
+                if key in missing:
+                    missing.remove(key)
+                    last = trial
+            running = [held.running[key] for key in missing & held.running.keys()]
+            free += len(missing) - len(running)
+            elsewhere += sum(trial.user_attrs.get("worker") != self._worker for trial in running)
+        if last is not None:
+            return f"{' / '.join(map(str, last.params.values()))}: error {last.values[0]:.4g}"
+        if elsewhere and not free:
+            return f"waiting for {elsewhere} of other workers, a minute should they be dead"
+        return ""

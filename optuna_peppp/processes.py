@@ -39,8 +39,11 @@ def worker_pool(
     except BaseException:
         # Cancelling what waits would make the pool stumble over it when its workers are gone.
         pool.shutdown(wait=False)
-        for process in multiprocessing.active_children():
+        workers = multiprocessing.active_children()
+        for process in workers:
             process.terminate()
+        for process in workers:
+            process.join()
         raise
     pool.shutdown()
 

@@ -467,14 +467,23 @@ def test_an_interrupted_run_goes_on(measured: list[tuple[str, int]], tmp_path: P
     assert measured == []
 
 
-def test_nothing_is_measured_where_the_corpus_does_not_come_out(
+def test_errors_that_do_not_come_out_again_are_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(repeat, "measure", lambda row, seed, data: row.fields | {"error": "0.9999"})
+    def measure(row: Any, seed: int, data: Path) -> dict[str, str]:
+        other = {"seed": str(seed)} | ({"error": "0.9999"} if row.task != "task 0" else {})
+        fields: dict[str, str] = row.fields
+        return fields | other
+
+    monkeypatch.setattr(repeat, "measure", measure)
     path = tmp_path / "repeats.csv"
-    with pytest.raises(ValueError, match=r"is 0\.9999 here; repeat with the code"):
-        repeat.repeat(collected(tmp_path), 6, 1, tmp_path, path)
-    assert not path.exists()
+    table = collected(tmp_path)
+    repeat.repeat(table, 6, 1, tmp_path, path)
+    record = json.loads(path.with_suffix(".json").read_text())
+    same = sum(row.task == "task 0" for row in repeat.draw(table, 6)[:5])
+    assert (record["tried"], record["reproduced"]) == (5, same)
+    told = corpus_facts.code_of(path)
+    assert f"{same} of 5 tried" in told.values()
 
 
 def test_what_is_kept_was_drawn_from_the_corpus_that_ships() -> None:

@@ -130,7 +130,7 @@ def code_of(repeats: Path) -> dict[str, str]:
         "repeats measured with": f"optuna_peppp {found['optuna_peppp']}; torch {found['torch']}; "
         f"{found['processor']}",
         "corpus entries that this code gave again, to the last digit": (
-            f"{found['reproduced']} of {found['reproduced']} tried"
+            f"{found['reproduced']} of {found['tried']} tried"
         ),
     }
 

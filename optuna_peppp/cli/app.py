@@ -66,7 +66,7 @@ DATA_HELP = (
 )
 Data = Annotated[str, typer.Option(help=DATA_HELP)]
 Network = Annotated[
-    str, typer.Option(help="plain3, resnet18, resnet34, vgg11, vgg13, vgg16 or vgg19.")
+    str, typer.Option(help="plain3, resnet20, resnet18, resnet34, vgg11, vgg13, vgg16 or vgg19.")
 ]
 ImageSize = Annotated[
     int | None,
@@ -90,7 +90,10 @@ SchemeOption = Annotated[
     typer.Option(help="Sample all entries alike, or those that need little memory more often."),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of weights, order of images and rounding.")]
-Device = Annotated[str, typer.Option(help="Where to train: cpu, cuda, cuda:1, ...")]
+Device = Annotated[
+    str,
+    typer.Option(help="Where to train: cpu, cuda, cuda:1, ..., or auto: a GPU where there is one."),
+]
 Storage = Annotated[
     str | None,
     typer.Option(

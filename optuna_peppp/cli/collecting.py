@@ -23,6 +23,7 @@ from optuna_peppp.cli.app import (
     Seed,
     app,
     clear_errors,
+    in_a_folder,
 )
 from optuna_peppp.formats import FORMATS_A, FORMATS_B, Precision
 from optuna_peppp.space import ConfigurationSpace
@@ -34,14 +35,28 @@ _Learning = Annotated[
 
 
 @app.command(
-    epilog="Examples: `optuna-peppp collect cifar100:flowers cifar100:fish --output corpus.csv "
-    "--jobs 2` | `optuna-peppp collect digits --configuration 1-4-3/1-6-7 --output corpus.csv` | "
-    "`optuna-peppp collect cifar100:flowers cifar100:fish --fraction 0.2 --scheme memory "
-    "--output corpus.csv`"
+    epilog="Examples: `optuna-peppp collect cifar100:flowers cifar100:fish --storage all.journal "
+    "--jobs 2 --export corpus.csv` | `optuna-peppp collect digits --configuration 1-4-3/1-6-7 "
+    "--storage sqlite:///corpus.db` | `optuna-peppp collect cifar100:flowers cifar100:fish "
+    "--fraction 0.2 --scheme memory --storage sampled.journal`"
 )
 def collect(
     data: Annotated[list[str], typer.Argument(help=f"Data sets: {DATA_HELP}")],
-    output: Annotated[Path, typer.Option(help="The CSV file to create or extend.")],
+    storage: Annotated[
+        str,
+        typer.Option(
+            help="Where the measurements are kept, a study for every data set: a journal file "
+            "such as corpus.journal, or a database URL such as sqlite:///corpus.db."
+        ),
+    ],
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            callback=in_a_folder,
+            help="Write what the storage holds of these studies here, as a corpus CSV.",
+        ),
+    ] = None,
     network: Network = "plain3",
     configuration: Annotated[
         list[str] | None,
@@ -58,19 +73,25 @@ def collect(
     fraction: Fraction = None,
     scheme: SchemeOption = Scheme.uniform,
     seed: Seed = 0,
-    device: Device = "cpu",
+    device: Device = "auto",
     jobs: Annotated[int, typer.Option(min=1, help="Processes that measure side by side.")] = 1,
 ) -> None:
     """Measure configurations on data sets into a corpus, to learn from.
 
-    A row is on disk as soon as it is measured: interrupt at any time, and the same command goes
-    on where it stopped.
+    Several commands on one storage, on one machine or many, share the work; each returns when all
+    of it is done. What is measured is in the storage at once: interrupt at any time, and the same
+    command goes on where it stopped. Learn from it with `fit --storage`, or from the --export.
     """
     with clear_errors():
-        from optuna_peppp.collect import collect as run
-        from optuna_peppp.collect import plan
-        from optuna_peppp.lowprecision import Experiment
+        import optuna
 
+        from optuna_peppp.collect import collect as run
+        from optuna_peppp.collect import export as write
+        from optuna_peppp.lowprecision import Experiment
+        from optuna_peppp.planning import plan
+        from optuna_peppp.storage import shown
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         space = ConfigurationSpace(
             {"format_a": FORMATS_A, "format_b": FORMATS_B, "learning_rate": learning_rate}
         )
@@ -96,11 +117,17 @@ def collect(
             seed=seed,
         )
         try:
-            made = run(measurements, output, jobs=jobs)
+            made = run(measurements, storage, jobs=jobs)
         except KeyboardInterrupt:
-            typer.echo(f"Interrupted; run the same command to go on from {output}.", err=True)
+            typer.echo("Interrupted; run the same command to go on.", err=True)
+            if export is not None:
+                typer.echo(f"{export}: {write(measurements, storage, export)} measurements so far.")
             raise typer.Exit(INTERRUPTED) from None
-        typer.echo(f"{output}: {len(measurements)} measurements, {made} of them made now.")
+        typer.echo(f"{shown(storage)}: {len(measurements)} measurements, {made} of them made now.")
+        if export is None:
+            typer.echo("The same command with --export corpus.csv writes them as a corpus CSV.")
+        else:
+            typer.echo(f"{export}: {write(measurements, storage, export)} measurements.")
 
 
 def _indices(space: ConfigurationSpace, configurations: list[str] | None) -> list[int]:

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 import torchvision
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 _SMALL: Final = 64
 """Images up to this size, in pixels, get a network that does not shrink them at once."""
@@ -19,10 +20,12 @@ def build_model(name: str, num_classes: int, input_shape: tuple[int, int, int]) 
     """A freshly initialized network; seed it with ``torch.manual_seed``.
 
     Args:
-        name: ``plain3``, a small one for CPUs, or torchvision's ``resnet18``, ``resnet34``,
-            ``vgg11``, ``vgg13``, ``vgg16`` or ``vgg19``. For images up to 64 pixels, as is usual
-            for CIFAR, the ResNets start with a 3x3 convolution of stride 1 and no max pooling, and
-            the VGGs end with global average pooling and one linear layer.
+        name: ``plain3``, a small one for CPUs, ``resnet20``, the thin one for CIFAR (He et al.,
+            2016, Section 4.2, with projection shortcuts), or torchvision's ``resnet18``,
+            ``resnet34``, ``vgg11``, ``vgg13``, ``vgg16`` or ``vgg19``. For images up to 64
+            pixels, as is usual for CIFAR, torchvision's ResNets start with a 3x3 convolution of
+            stride 1 and no max pooling, and the VGGs end with global average pooling and one
+            linear layer.
         num_classes: Number of logits.
         input_shape: (channels, height, width) of an image.
 
@@ -51,6 +54,30 @@ def _plain3(name: str, num_classes: int, input_shape: tuple[int, int, int]) -> n
     return nn.Sequential(
         *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes)
     )
+
+
+def _resnet20(name: str, num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    channels = 16
+    layers: list[nn.Module] = [
+        nn.Conv2d(input_shape[0], channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    ]
+    for width, stride in ((16, 1), (32, 2), (64, 2)):
+        shortcut = None
+        if stride > 1:
+            projection = nn.Conv2d(channels, width, 1, stride, bias=False)
+            shortcut = nn.Sequential(projection, nn.BatchNorm2d(width))
+        layers.append(BasicBlock(channels, width, stride, shortcut))
+        layers += [BasicBlock(width, width) for _ in range(2)]
+        channels = width
+    model = nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes)
+    )
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return model
 
 
 def _resnet(name: str, num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
@@ -86,6 +113,7 @@ def _is_small(input_shape: tuple[int, int, int]) -> bool:
 
 MODELS: Final[dict[str, Callable[[str, int, tuple[int, int, int]], nn.Module]]] = {
     "plain3": _plain3,
+    "resnet20": _resnet20,
     "resnet18": _resnet,
     "resnet34": _resnet,
     "vgg11": _vgg,

@@ -72,7 +72,8 @@ def train(
         epochs: Passes over the training images.
         batch_size: Images a step.
         seed: Seed of the order of images, of stochastic rounding and of dropout.
-        device: Where to train.
+        device: Where to train: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``, a CUDA device
+            where there is one.
         optimizer: ``"sgd"``, ``"adam"`` or ``"adamw"``.
         momentum: Momentum of ``"sgd"``; the others ignore it.
         weight_decay: Weight decay.
@@ -125,18 +126,20 @@ def train(
 
 
 def resolve_device(device: torch.device | str) -> torch.device:
-    """The device of a name such as ``"cpu"`` or ``"cuda:1"``.
+    """The device of a name such as ``"cpu"`` or ``"cuda:1"``; ``"auto"`` prefers CUDA.
 
     Raises:
         ValueError: This machine has no such device.
     """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # what torch raises depends on its build
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"device must be one of this machine, such as 'cpu' or 'cuda'; got {str(device)!r} "
-            f"({reason})"
+            "device must be 'auto' or one of this machine, such as 'cpu' or 'cuda'; got "
+            f"{str(device)!r} ({reason})"
         ) from error
 
 

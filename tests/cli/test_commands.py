@@ -38,6 +38,7 @@ BAD = {
     "no pair": (["collect", "digits", "--configuration", "1-4-3"], "must be FORMAT_A/FORMAT_B"),
     "not ours": (["collect", "digits", "--configuration", "1-8-3/1-6-7"], "Table 3"),
     "npz": (["collect", "npz:nosuch.npz"], "nosuch.npz"),
+    "to collect on": (["collect", "digits", "--device", "abacus"], "device must be"),
     "nothing to fit": (["fit"], "give --storage, --corpus or both"),
     "prefix of nothing": (["fit", "--study-prefix", "a"], "--study-prefix chooses studies"),
     "no storage": (["fit", "--storage", "sqlite:///no.db"], "the file no.db does not exist"),
@@ -64,7 +65,9 @@ def test_bad_input_is_one_sentence(
     monkeypatch.chdir(tmp_path)
     if arguments[0] == "tune" and not {"--corpus", "--meta"} & set(arguments):
         arguments = [*arguments, "--corpus", str(corpus)]
-    if arguments[0] in ("collect", "fit") or arguments[:2] == ["corpus", "merge"]:
+    if arguments[0] == "collect":
+        arguments = ["collect", "--device", "cpu", *arguments[1:], "--storage", "out.journal"]
+    if arguments[0] == "fit" or arguments[:2] == ["corpus", "merge"]:
         arguments = [*arguments, "--output", "out"]
     result = invoke(*arguments, code=2)
     assert message in result.output

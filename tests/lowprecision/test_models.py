@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models import resnet18
+from torchvision.models.resnet import BasicBlock
 
 from optuna_peppp.lowprecision import build_model
 from optuna_peppp.lowprecision.models import MODELS
@@ -11,6 +12,7 @@ from optuna_peppp.lowprecision.models import MODELS
 SMALLEST = [
     ("plain3", (1, 1, 1)),
     ("plain3", (3, 8, 8)),
+    ("resnet20", (1, 1, 1)),
     ("resnet18", (1, 1, 1)),
     ("resnet34", (3, 1, 1)),
     ("vgg11", (1, 32, 32)),
@@ -36,7 +38,8 @@ def test_every_network_was_tried() -> None:
 
 
 def test_the_names_are_those_of_the_command_line() -> None:
-    assert list(MODELS) == ["plain3", "resnet18", "resnet34", "vgg11", "vgg13", "vgg16", "vgg19"]
+    names = "plain3 resnet20 resnet18 resnet34 vgg11 vgg13 vgg16 vgg19"
+    assert list(MODELS) == names.split()
 
 
 def test_plain3_by_hand() -> None:
@@ -49,6 +52,21 @@ def test_plain3_by_hand() -> None:
             layer.register_forward_hook(lambda m, x, y: sizes.append(tuple(y.shape[1:])))
     model(torch.randn(2, 3, 16, 16))
     assert sizes == [(64, 8, 8), (128, 4, 4), (256, 2, 2)]
+
+
+def test_resnet20_by_hand() -> None:
+    model = build_model("resnet20", 10, (3, 32, 32))
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    # 19 of 3x3 and two projections; the authors' 0.27 million weights, and those of the latter.
+    assert len(convolutions) == 21
+    projections = 16 * 32 + 32 * 64 + 2 * (32 + 64)
+    assert sum(p.numel() for p in model.parameters()) == 269_722 + projections
+    sizes: list[tuple[int, ...]] = []
+    for layer in model.children():
+        if isinstance(layer, BasicBlock):
+            layer.register_forward_hook(lambda m, x, y: sizes.append(tuple(y.shape[1:])))
+    model(torch.randn(2, 3, 32, 32))
+    assert sizes == [(16, 32, 32)] * 3 + [(32, 16, 16)] * 3 + [(64, 8, 8)] * 3
 
 
 def test_a_small_resnet_keeps_its_pixels() -> None:

@@ -19,7 +19,7 @@ def images(size: int = 8) -> Tensor:
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
-@pytest.mark.parametrize("name", ["plain3", "resnet18", "vgg11"])
+@pytest.mark.parametrize("name", ["plain3", "resnet20", "resnet18", "vgg11"])
 def test_the_networks_of_the_package_fit(name: str, rounding: str) -> None:
     size = 32 if name == "vgg11" else 8
     scheme = replace(SCHEME, rounding=rounding)  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from optuna_peppp.lowprecision import (
     train,
 )
 from optuna_peppp.lowprecision.quantize import ROUNDINGS, Rounding
+from optuna_peppp.lowprecision.training import resolve_device
 
 PRECISION = Precision.parse("1-4-3", "1-6-9")
 FLOAT32 = Precision.parse("1-8-23", "1-8-23")
@@ -293,6 +294,14 @@ def test_bad_arguments(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run(model, blobs(), PRECISION, **settings)
     assert all(map(torch.equal, weights(model), before))
+
+
+def test_a_device_that_fits_the_machine() -> None:
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert resolve_device("auto").type == expected
+    assert resolve_device("cpu") == torch.device("cpu")
+    with pytest.raises(ValueError, match="device must be 'auto' or one of this machine"):
+        resolve_device("abacus")
 
 
 def test_the_scheme_matters() -> None:
