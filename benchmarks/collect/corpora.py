@@ -25,6 +25,7 @@ from typing import Final
 
 import corpus_facts
 import epochs_study
+import optuna
 from recipes import EPOCHS, QUICK, RECIPES, Recipe
 
 from optuna_peppp.collect import collect, export
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"--only must name some of {', '.join(recipes)}; got {', '.join(unknown)}")
     arguments.output.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         for name in arguments.only or recipes:
             recipe = recipes[name]

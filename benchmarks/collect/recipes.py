@@ -85,13 +85,13 @@ RECIPES: Final = (
 _THIN: Final = ("plain3", "resnet20")
 
 QUICK: Final = tuple(
-    replace(recipe, name=f"{recipe.name}-quick", tasks=2, image_size=16)
+    replace(recipe, image_size=16)
     for recipe in (
         Recipe("thin-cifar100", 2, _THIN, epochs=2, fraction=0.2),
         Recipe("thin-cifar100-nearest", 2, _THIN[:1], epochs=2, fraction=0.2, rounding="nearest"),
         Recipe(
             *("thin-cifar100-rates", 2, _THIN[:1]),
-            epochs=2,
+            epochs=1,
             fraction=0.1,
             learning_rates=RATES,
             batch_size=128,
@@ -103,6 +103,6 @@ QUICK: Final = tuple(
 
 EPOCHS: Final = {
     "resnet18-cifar100-100epochs": "resnet18-cifar100",
-    "thin-cifar100-10epochs-quick": "thin-cifar100-quick",
+    "thin-cifar100-10epochs": "thin-cifar100",
 }
 """Corpora that were trained for longer, and the one that the same tasks are in otherwise."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from optuna_peppp.formats import Precision
 from optuna_peppp.lowprecision import (
@@ -294,6 +295,29 @@ def test_bad_arguments(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run(model, blobs(), PRECISION, **settings)
     assert all(map(torch.equal, weights(model), before))
+
+
+class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts how often the program waits for a number of a tensor."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_an_epoch_waits_for_one_number() -> None:
+    def reads(epochs: int, batch_size: int) -> int:
+        with Reads() as mode:  # type: ignore[no-untyped-call]
+            run(network(), blobs(), PRECISION, epochs=epochs, batch_size=batch_size)
+        return int(mode.count)
+
+    # Whether its loss is finite; however many steps it has.
+    assert reads(6, 16) == reads(5, 16) + 1
+    assert reads(6, 4) == reads(6, 16)
 
 
 def test_a_device_that_fits_the_machine() -> None:
