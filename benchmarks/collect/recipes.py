@@ -91,7 +91,7 @@ QUICK: Final = tuple(
         Recipe("thin-cifar100-nearest", 2, _THIN[:1], epochs=2, fraction=0.2, rounding="nearest"),
         Recipe(
             *("thin-cifar100-rates", 2, _THIN[:1]),
-            epochs=1,
+            epochs=2,
             fraction=0.1,
             learning_rates=RATES,
             batch_size=128,
