@@ -31,16 +31,18 @@ def paired(
     """Errors of the same configurations on the tasks that both hold, by name.
 
     Raises:
-        ValueError: The corpora tune other choices, or share no task with two configurations.
+        ValueError: They share no task with two configurations.
     """
-    if short.space != long.space:
-        raise ValueError("both corpora must tune the same configurations")
+    columns = {tuple(short.space.params(j).items()): j for j in range(len(short.space))}
+    known = [tuple(long.space.params(j).items()) for j in range(len(long.space))]
+    shared = [(columns[key], j) for j, key in enumerate(known) if key in columns]
+    ours, theirs = np.array(shared, dtype=int).reshape(-1, 2).T
     places = {key: row for row, key in enumerate(zip(short.tasks, short.models, strict=True))}
     pairs = {}
     for row, (task, model) in enumerate(zip(long.tasks, long.models, strict=True)):
         if (task, model) not in places:
             continue
-        errors = short.errors[places[task, model]], long.errors[row]
+        errors = short.errors[places[task, model], ours], long.errors[row, theirs]
         both = ~np.isnan(errors).any(axis=0)
         if both.sum() > 1:
             pairs[f"{model} {task}"] = errors[0][both], errors[1][both]
