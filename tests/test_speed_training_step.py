@@ -149,6 +149,8 @@ def wrong(contestants: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[Any,
             name, precision, seed = self.arguments
             weights = fake(contestants, name, precision, seed)
             weights[3] += errors.get((name, str(precision)), 0.0)
+            if not torch.backends.mkldnn.enabled:
+                weights[3] += errors.get("order", 0.0)
             return weights
 
     def contestant(
@@ -171,6 +173,9 @@ def test_those_that_train_alike_pass(contestants: ModuleType, wrong: dict[Any, f
     assert found == pytest.approx(
         {
             "two seeds": 0.3,
+            "other convolutions float32": 0,
+            "other convolutions nearest": 0,
+            "other convolutions stochastic": 0,
             "compiled float32": 0.01,
             "compiled nearest": 0.01,
             "compiled stochastic": 0.1,
@@ -208,6 +213,29 @@ def test_one_that_trains_otherwise_is_found(
         assert "QPyTorch stochastic" not in contestants.check("plain3", CPU, without)
     if error < 1e-9:  # the order of sums on a GPU
         contestants.check("plain3", torch.device("cuda"))
+
+
+def test_what_is_compiled_may_be_as_far_as_another_order(
+    contestants: ModuleType, wrong: dict[Any, float]
+) -> None:
+    wrong["order"] = 0.4
+    wrong[contestants.OURS[0], str(contestants.PRECISION)] = 0.3
+    assert contestants.check("plain3", CPU)["other convolutions nearest"] == 0.4
+    wrong[contestants.OURS[0], str(contestants.PRECISION)] = 0.5
+    with pytest.raises(RuntimeError, match=r"compiled and eager to nearest .*bound is 0\.4"):
+        contestants.check("plain3", CPU)
+
+
+def test_other_convolutions_sum_otherwise(contestants: ModuleType) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 64, 8, 8, generator=generator)
+    weights = torch.randn(8, 64, 3, 3, generator=generator)
+    usual = torch.conv2d(images, weights)
+    with contestants.other_convolutions(CPU):
+        other = torch.conv2d(images, weights)
+    assert not torch.equal(other, usual)
+    assert torch.allclose(other, usual, rtol=1e-4, atol=1e-4)
+    assert torch.equal(torch.conv2d(images, weights), usual)
 
 
 def test_rows(training_step: ModuleType, contestants: ModuleType) -> None:
