@@ -54,11 +54,6 @@ STEPS: Final = {"plain3": 20, "resnet18": 3, "vgg11": 3}
 BOUND: Final = 0.05
 """Distance of weights that were trained alike, in how far they have moved."""
 
-DEEP_BOUND: Final = 0.5
-"""The same for compiled and eager steps of deep networks, which amplify a last bit: initial weights
-that differ by 1e-7 are apart by 0.67 after five eager steps of ResNet-18. That the graph, before it
-is compiled, is the eager step bit for bit is tested in tests/lowprecision/test_step.py."""
-
 
 def noise(train: int, size: int, test: int = CLASSES) -> ImageData:
     """Random images with random labels."""
