@@ -166,16 +166,19 @@ def test_all_99_configurations_share_a_graph(traced: CompileCounterWithBackend) 
 @pytest.mark.slow
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_the_compiled_step_is_the_eager_one(rounding: Rounding) -> None:
-    # A compiler sums in another order, and now and then a rounding falls to the other side.
+    # A compiler sums in another order, and now and then a rounding falls to the other side, which
+    # moves all that follows: still less than another seed does.
     scheme = RoundingScheme(rounding=rounding)
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    distances = []
     for precision in TEN:
         eager = weights(residual, "eager", precision, scheme=scheme)
-        compiled = weights(residual, "compiled", precision, scheme=scheme)
-        assert distance(compiled, eager) < 1e-4
-        assert distance(weights(residual, "eager", precision, scheme=scheme, seed=1), eager) > 5e-3
-    # One for the step, and where this test runs alone one for the test images.
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - graphs in (1, 2)
+        distances.append(distance(weights(residual, "compiled", precision, scheme=scheme), eager))
+        other = weights(residual, "eager", precision, scheme=scheme, seed=1)
+        assert distances[-1] < 0.75 * distance(other, eager)
+    assert sorted(distances)[len(TEN) // 2] < 1e-6
+    # One for the step, and where this test runs alone two for rounding test images.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - graphs in (1, 3)
 
 
 def shifting() -> nn.Module:
