@@ -175,7 +175,7 @@ def stacked(device_name: str, turns: int) -> Facts:
 
     one, every = grad(loss), vmap(grad(loss))
     first = [
-        {name: x[0].contiguous() for name, x in held.items()} for held in (parameters, buffers)
+        {name: x[0].detach().clone() for name, x in held.items()} for held in (parameters, buffers)
     ]
     calls: dict[str, Callable[[], object]] = {}
     for backend in BACKENDS:

@@ -177,9 +177,12 @@ def _random_bits(x: Tensor, keys: Tensor) -> Tensor:
     ``lowbias32`` (Wellons, hash-prospector) after a multiplication by the golden ratio, without
     which neighbours are correlated; the second key enters between them, so that the streams of
     two calls are not shifts of one another.
+
+    The first key is added before anything is multiplied: a multiple of a position by a constant
+    is an index to the compiler, computed in C++ where it may not overflow.
     """
     positions = torch.arange(x.numel(), dtype=torch.int32, device=x.device).view(x.shape)
-    bits = positions * (GOLDEN_RATIO - 2**32) + keys[0]
+    bits = (positions + keys[0]) * (GOLDEN_RATIO - 2**32)
     bits = bits ^ ((bits >> 16) & 0xFFFF)
     bits = bits * 0x7FEB352D + keys[1]
     bits = bits ^ ((bits >> 15) & 0x1FFFF)

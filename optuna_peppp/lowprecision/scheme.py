@@ -154,9 +154,8 @@ class Rounder:
             return quantize(x, fmt, self.quantizer.scheme.rounding, backend=backend)
         keys = self.keys
         if keys is not None:
-            # Positions are multiplied by the golden ratio, and streams by its square: they start
-            # as far apart as so many can.
-            stream = (len(ROLES) * index + ROLES.index(role)) * GOLDEN_RATIO**2
+            # Multiples of the golden ratio: streams start as far apart as so many can.
+            stream = (len(ROLES) * index + ROLES.index(role)) * GOLDEN_RATIO
             keys = keys + ((stream + 2**31) % 2**32 - 2**31)
         compiled = backend == "compiled" and not torch.compiler.is_compiling()
         return round_to(x, self.formats[choice == "B"], keys, compiled=compiled)
