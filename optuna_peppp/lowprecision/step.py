@@ -26,6 +26,15 @@ _SETTINGS: Final[dict[str, Any]] = {
 }
 """Settings of ``torch._dynamo`` for the compiled step."""
 
+_OPTIONS: Final[dict[str, Any]] = {
+    # Dropout draws what it draws eagerly.
+    "fallback_random": True,
+    # What several kernels read is computed once where it takes more operations than this: a
+    # rounding to nearest takes 34, and the default on the CPU repeats it for every reader.
+    "realize_opcount_threshold": 33,
+}
+"""Options of Inductor for the compiled step."""
+
 _WARM_UP: Final = 3
 """Compiled steps on CUDA before the kernels are recorded."""
 
@@ -153,9 +162,7 @@ class _CompiledStep:
 
 @functools.cache
 def _compiled() -> Callable[..., None]:
-    # Dropout draws what it draws eagerly.
-    options: dict[str, Any] = {"fallback_random": True}
-    return torch.compile(_training_step, dynamic=False, fullgraph=True, options=options)
+    return torch.compile(_training_step, dynamic=False, fullgraph=True, options=_OPTIONS)
 
 
 def _training_step(
