@@ -201,7 +201,7 @@ def write(rows: Sequence[Row], path: Path) -> None:
 def main() -> None:
     """Measures, writes, draws, prints."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="plain3 only, few turns")
+    parser.add_argument("--quick", action="store_true", help="plain3, all threads, few turns")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--network", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
@@ -220,7 +220,7 @@ def main() -> None:
     whole: dict[str, object] = {}
     with TemporaryDirectory() as folder:
         for network, threads in product(networks, sorted({1, every})):
-            if threads < every and (network != SMALL or device == "cuda"):
+            if threads < every and (network != SMALL or device == "cuda" or quick):
                 continue
             cache = f"{folder}/{network}-{threads}"
             with process(threads, cache) as pool:
@@ -259,7 +259,7 @@ def trainings(device: str, every: int, quick: bool, folder: str) -> dict[str, ob
     """Measurements, several at once and stacked ones, by the number of threads."""
     images, epochs, turns = (64, 1, 1) if quick else (IMAGES, CORPUS_EPOCHS, QUICK_TURNS)
     measured, batched = list[Facts](), list[Facts]()
-    for threads in sorted({1, every}) if device == "cpu" else [every]:
+    for threads in sorted({1, every}) if device == "cpu" and not quick else [every]:
         with process(threads, f"{folder}/{SMALL}-{threads}") as pool:
             known: Facts = {"threads": threads}
             measured.append(known | pool.apply(measurements, (device, images, epochs, turns)))

@@ -32,7 +32,7 @@ def test_example_runs_as_printed() -> None:
 
 def test_both_commands_are_shown() -> None:
     assert "pip install . && optuna-peppp tune" in README
-    assert 'pip install ".[test]" && pytest' in README
+    assert 'pip install ".[test]" && pytest -n auto' in README
 
 
 def test_pictures_exist() -> None:
