@@ -104,8 +104,8 @@ class TrainingStep:
             self._compiles = False
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             warnings.warn(
-                f"PyTorch {torch.__version__} cannot compile this training step ({reason}); training "
-                "eagerly, which is slower",
+                f"PyTorch {torch.__version__} cannot compile this training step ({reason}); "
+                "training eagerly, which is slower",
                 stacklevel=2,
             )
             return False
