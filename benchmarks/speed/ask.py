@@ -20,8 +20,6 @@ of which goes into commits to the disk: the JSON tells how long a single one tak
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import os
 import shutil
 import sqlite3
@@ -45,12 +43,11 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, create_trial
 from scipy.special import expit
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # Where environment.py is.
-from environment import describe
+sys.path.insert(0, str(Path(__file__).parents[1]))  # Where environment.py and speed/ are.
+from speed.files import RESULTS, Row, markdown, write_facts, write_table
 
 from optuna_peppp import ConfigurationSpace, ErrorMatrix, MetaModel, PEPPPSampler
 
-RESULTS: Final = Path(__file__).parents[1] / "results" / "speed"
 LEARNING_RATES: Final = (1, 3, 11, 102)
 """Of spaces of 99, 297, 1,089 and 10,098 configurations."""
 
@@ -77,7 +74,6 @@ SAMPLERS: Final = {
 }
 """Label, color and style of everybody."""
 
-Row = dict[str, str | int | float]
 Fresh = Callable[[BaseSampler], AbstractContextManager[optuna.Study]]
 """Opens a fresh copy of a study for a sampler."""
 
@@ -305,10 +301,9 @@ def table(rows: Sequence[Row]) -> str:
         times, ratio = (_figures(float(row[key])) for key in ("milliseconds", "ratio_to_tpe"))
         lines.setdefault(studied, {})[str(row["sampler"])] = f"{times} ({ratio})"
     cells = [["storage", "configurations", "trials", *(label for label, *_ in SAMPLERS.values())]]
-    cells.append(["---"] * len(cells[0]))
     for (storage, d, count), line in sorted(lines.items()):
         cells.append([PLACES[storage], f"{d:,}", str(count), *(line[name] for name in SAMPLERS)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    return markdown(cells)
 
 
 def _figures(value: float) -> str:
@@ -368,15 +363,10 @@ def main() -> None:
         with get_context("spawn").Pool(1) as pool:
             rows += pool.apply(measure_all, (learning_rates, counts, limit))
         print(f"{rows[-1]['configurations']:,} configurations measured", flush=True)
-    with (arguments.output / "ask.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(rows, arguments.output / "ask.csv")
     settings = {"seed": SEED, "past_tasks": TASKS, "rank": RANK, "seconds_limit": limit}
     settings["sqlite_commit_milliseconds"] = commit_milliseconds()
-    (arguments.output / "ask.json").write_text(
-        json.dumps({**describe(), "threads": 1, **settings}, indent=2) + "\n"
-    )
+    write_facts({"threads": 1, **settings}, arguments.output / "ask.json")
     draw(rows, arguments.output / "ask.png")
     print(table(rows))
 

@@ -22,8 +22,6 @@ finished, and that it would find the same is checked by letting it go on from ou
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import os
 import resource
 import sys
@@ -38,12 +36,11 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # Where environment.py is.
-from environment import describe
+sys.path.insert(0, str(Path(__file__).parents[1]))  # Where environment.py and speed/ are.
+from speed.files import RESULTS, Row, write_facts, write_table
 
 from optuna_peppp.completion import soft_impute
 
-RESULTS: Final = Path(__file__).parents[1] / "results" / "speed"
 RANK: Final = 5
 OBSERVED: Final = 0.2
 NOISE: Final = 0.02
@@ -151,7 +148,7 @@ def peak(case: Case, method: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def compare(case: Case) -> list[dict[str, str | int | float]]:
+def compare(case: Case) -> list[Row]:
     """A row a method: time, iterations, and how far the answers lie apart."""
     errors = case.errors()
     answers, seconds = {}, dict.fromkeys(METHODS, np.inf)
@@ -188,7 +185,7 @@ def objective(case: Case, errors: Matrix, matrix: Matrix) -> float:
     return squares / 2 + case.shrinkage * float(np.linalg.svd(matrix, compute_uv=False).sum())
 
 
-def draw(rows: list[dict[str, str | int | float]], path: Path) -> None:
+def draw(rows: list[Row], path: Path) -> None:
     """Time and memory over the size of the matrix."""
     import matplotlib.pyplot as plt
 
@@ -241,7 +238,7 @@ def main() -> None:
 
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
-    rows: list[dict[str, str | int | float]] = []
+    rows: list[Row] = []
     needed: dict[str, int] = {}
     for case in QUICK if arguments.quick else CASES:
         # A process for every task: a peak is that of all a process ever did.
@@ -270,14 +267,9 @@ def main() -> None:
             + f" ({pair[0]['compared_with']})",
             flush=True,
         )
-    with (arguments.output / "completion.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(rows, arguments.output / "completion.csv")
     settings = {"seed": SEED, "rank": RANK, "observed": OBSERVED, "noise": NOISE, "tol": TOLERANCE}
-    (arguments.output / "completion.json").write_text(
-        json.dumps({**describe(), "threads": 1, **settings}, indent=2) + "\n"
-    )
+    write_facts({"threads": 1, **settings}, arguments.output / "completion.json")
     draw(rows, arguments.output / "completion.png")
 
 

@@ -24,7 +24,6 @@ often all formats, sizes and the 99 configurations compiled anything again.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import random
@@ -33,7 +32,6 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -42,15 +40,15 @@ from typing import Final
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # Where environment.py is.
-from environment import describe
+sys.path.insert(0, str(Path(__file__).parents[1]))  # Where environment.py and speed/ are.
+from speed.files import RESULTS, Facts, Row, markdown, write_facts, write_table
+from speed.processes import find_ninja, graphs, process, synchronize
 
 from optuna_peppp import ConfigurationSpace
 from optuna_peppp.formats import FloatFormat
 from optuna_peppp.lowprecision import quantize
 from optuna_peppp.lowprecision.quantize import ROUNDINGS, Backend, Rounding
 
-RESULTS: Final = Path(__file__).parents[1] / "results" / "speed"
 FORMATS: Final = tuple(map(FloatFormat.parse, ("1-3-1", "1-4-3", "1-6-7", "1-8-11")))
 SIZES: Final = (2**12, 2**14, 2**16, 2**18, 2**19, 2**20, 2**22, 2**24)
 LARGE: Final = (2**26, 2**28)
@@ -83,8 +81,6 @@ STYLES: Final = {
 # One arena that neither shrinks nor maps large arrays by themselves, from the process's start.
 KEEP_MEMORY: Final = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62)}
 
-Row = dict[str, str | int | float]
-Facts = dict[str, str | int | float]
 Contestant = tuple[str, str]
 """A method and its rounding, which a copy has none of."""
 
@@ -157,12 +153,6 @@ def _require_equal(one: Tensor, other: Tensor, what: str) -> None:
         raise RuntimeError(f"{what} differ in {int((~equal).sum())} of {equal.numel()} numbers")
 
 
-def synchronize(device: torch.device) -> None:
-    """Waits for what was started; on a CPU nothing is pending."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def seconds(call: Callable[[], Tensor], device: torch.device) -> float:
     """Time of a call: the mean of a turn."""
 
@@ -233,11 +223,6 @@ def compiling(device: torch.device) -> Facts:
     return facts
 
 
-def graphs() -> int:
-    """How many graphs this process has compiled so far."""
-    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
-
-
 def every_configuration(device: torch.device) -> None:
     """Rounds to both formats of each of the paper's 99 configurations."""
     space = ConfigurationSpace.paper()
@@ -281,7 +266,7 @@ def measure(device_name: str, threads: int, quick: bool) -> tuple[list[Row], Fac
 def table(rows: Sequence[Row], size: int) -> str:
     """What came out at one size, in Markdown; a line a number of threads, rounding and format."""
     header = "threads", "rounding", "format", "copy (us)", "ours (us)", "times a copy"
-    cells = [[*header, "times as fast as QPyTorch"], ["---"] * 7]
+    cells = [[*header, "times as fast as QPyTorch"]]
     own = [row for row in rows if row["size"] == size]
     copies = {(r["threads"], r["format"]): r["microseconds"] for r in own if r["method"] == COPY}
     for row in sorted(
@@ -298,7 +283,7 @@ def table(rows: Sequence[Row], size: int) -> str:
                 f"{speedup:.0f}" if speedup != "" else "",
             ]
         )
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    return markdown(cells)
 
 
 def draw(rows: Sequence[Row], facts: Sequence[Facts], path: Path) -> None:
@@ -365,31 +350,22 @@ def main() -> None:
     suffix = "" if arguments.device == "cpu" else f"_{arguments.device}"
     path = arguments.output / f"quantizer{suffix}.csv"
 
-    # QPyTorch is built with ninja, which lies beside the interpreter.
-    scripts = str(Path(sys.executable).parent)
-    os.environ.update({"PATH": os.pathsep.join([scripts, os.environ["PATH"]]), **KEEP_MEMORY})
+    find_ninja()
+    os.environ |= KEEP_MEMORY
     every = os.cpu_count() or 1
     rows: list[Row] = []
     facts: list[Facts] = []
     for threads in sorted({1, every}) if arguments.device == "cpu" else [every]:
-        os.environ["OMP_NUM_THREADS"] = str(threads)
-        with TemporaryDirectory() as cache:
-            os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
-            with get_context("spawn").Pool(1) as pool:
-                own, fact = pool.apply(measure, (arguments.device, threads, arguments.quick))
+        with TemporaryDirectory() as cache, process(threads, cache) as pool:
+            own, fact = pool.apply(measure, (arguments.device, threads, arguments.quick))
         rows += own
         facts.append(fact)
         print(f"{threads} of {every} threads measured: {json.dumps(fact, indent=2)}", flush=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(rows, path)
     settings = {"seed": SEED, "device": arguments.device, "qtorch": version("qtorch")}
     if arguments.device == "cuda":
         settings["gpu"] = torch.cuda.get_device_name()
-    path.with_suffix(".json").write_text(
-        json.dumps({**describe(), **settings, "measured": facts}, indent=2) + "\n"
-    )
+    write_facts({**settings, "measured": facts}, path.with_suffix(".json"))
     draw(rows, facts, path.with_suffix(".png"))
     print(table(rows, TARGET if not arguments.quick else QUICK[-1]))
 

@@ -7,7 +7,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
-from speed.quantizer import Row
+from speed.files import Row, markdown
 from speed.step_contestants import COMPILED, EAGER, LOOP, OURS, QPYTORCH, REFERENCE
 
 TARGETS: Final = {"cpu": (2.0, 4.0), "cuda": (1.3, 10.0)}
@@ -30,7 +30,7 @@ COLORS: Final = {
 def table(rows: Sequence[Row]) -> str:
     """The steps in Markdown."""
     header = ("network", "threads", "step", "rounding", "ms", "times float32 compiled")
-    cells = [[*header, "times float32 eager", "times as fast as QPyTorch"], ["---"] * 8]
+    cells = [[*header, "times float32 eager", "times as fast as QPyTorch"]]
     for row in rows:
         speedup = row["speedup_over_qpytorch"]
         cells.append(
@@ -42,7 +42,7 @@ def table(rows: Sequence[Row]) -> str:
                 f"{speedup:.1f}" if speedup != "" else "",
             ]
         )
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    return markdown(cells)
 
 
 def verdicts(rows: Sequence[Row]) -> list[str]:

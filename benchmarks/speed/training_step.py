@@ -21,7 +21,6 @@ what batching could gain, four networks in float32 that torch.func makes one.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import random
@@ -38,9 +37,9 @@ from typing import Final
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # Where environment.py and speed/ are.
-from environment import describe
+from speed.files import RESULTS, Facts, Row, write_facts, write_table
+from speed.processes import find_ninja, graphs, process, synchronize
 from speed.qpytorch_step import why_missing
-from speed.quantizer import RESULTS, Facts, Row, graphs, synchronize
 from speed.step_contestants import (
     COMPILED,
     EAGER,
@@ -62,7 +61,6 @@ from speed.whole_trainings import (
     SMALL,
     growth,
     measurements,
-    process,
     projected,
     several_processes,
     stacked,
@@ -190,14 +188,6 @@ def compiling_again(device_name: str, threads: int, network: str) -> Facts:
     }
 
 
-def write(rows: Sequence[Row], path: Path) -> None:
-    """Writes a CSV."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def main() -> None:
     """Measures, writes, draws, prints."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -212,15 +202,14 @@ def main() -> None:
     path = arguments.output / f"training_step{suffix}.csv"
     networks = [SMALL] if quick else arguments.network
 
-    # QPyTorch is built with ninja, which lies beside the interpreter.
-    scripts = str(Path(sys.executable).parent)
-    os.environ["PATH"] = os.pathsep.join([scripts, os.environ["PATH"]])
+    find_ninja()
     every = os.cpu_count() or 1
+    counts = [every] if quick or device == "cuda" else sorted({1, every})
     rows, grown, steps = list[Row](), list[Row](), list[Facts]()
     whole: dict[str, object] = {}
     with TemporaryDirectory() as folder:
-        for network, threads in product(networks, sorted({1, every})):
-            if threads < every and (network != SMALL or device == "cuda" or quick):
+        for network, threads in product(networks, counts):
+            if threads < every and network != SMALL:
                 continue
             cache = f"{folder}/{network}-{threads}"
             with process(threads, cache) as pool:
@@ -229,19 +218,18 @@ def main() -> None:
                 facts |= pool.apply(compiling_again, (device, threads, network))
             rows += own
             steps.append(facts)
-            write(rows, path)
+            write_table(rows, path)
             print(json.dumps(facts, indent=2), table(own), sep="\n", flush=True)
         if SMALL in networks:
             with process(every, f"{folder}/{SMALL}-{every}") as pool:
                 grown = pool.apply(growth, (device, *(QUICK_GROWTH if quick else GROWTH)))
-            write(grown, path.with_stem(f"{path.stem}_growth"))
-            whole = trainings(device, every, quick, folder)
+            write_table(grown, path.with_stem(f"{path.stem}_growth"))
+            whole = trainings(device, counts, quick, folder)
     settings = {"seed": SEED, "device": device, "qtorch": version("qtorch")}
     if device == "cuda":
         settings["gpu"] = torch.cuda.get_device_name()
     graphs_of = [int(row["graphs"]) for row in grown]
     result = {
-        **describe(),
         **settings,
         "steps": steps,
         "recompilations_over_configurations": graphs_of[-1] - graphs_of[0] if grown else "",
@@ -249,23 +237,26 @@ def main() -> None:
         "projected": projected(rows),
         "targets": verdicts(rows),
     }
-    path.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+    write_facts(result, path.with_suffix(".json"))
     draw(rows, grown, path.with_suffix(".png"))
     print(json.dumps({**whole, "projected": projected(rows)}, indent=2))
     print(table(rows), *verdicts(rows), sep="\n")
 
 
-def trainings(device: str, every: int, quick: bool, folder: str) -> dict[str, object]:
+def trainings(device: str, counts: Sequence[int], quick: bool, folder: str) -> dict[str, object]:
     """Measurements, several at once and stacked ones, by the number of threads."""
     images, epochs, turns = (64, 1, 1) if quick else (IMAGES, CORPUS_EPOCHS, QUICK_TURNS)
     measured, batched = list[Facts](), list[Facts]()
-    for threads in sorted({1, every}) if device == "cpu" and not quick else [every]:
+    for threads in counts:
         with process(threads, f"{folder}/{SMALL}-{threads}") as pool:
             known: Facts = {"threads": threads}
             measured.append(known | pool.apply(measurements, (device, images, epochs, turns)))
             batched.append(known | pool.apply(stacked, (device, QUICK_TURNS if quick else TURNS)))
-    counts = sorted({1, every} if device == "cpu" else {1, 2, 4})
-    crowds = [(count, max(1, every // count)) for count in counts]
+    every = counts[-1]
+    crowds = [
+        (count, max(1, every // count))
+        for count in sorted({1, every} if device == "cpu" else {1, 2, 4})
+    ]
     sizes = (64, 2, 1) if quick else CROWD
     return {
         "measurements": measured,

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
-from multiprocessing import get_context
 from multiprocessing.pool import Pool
 from statistics import median
 from typing import Final
 
 import torch
-from speed.quantizer import Facts, Row, graphs, synchronize
+from speed.files import Facts, Row
+from speed.processes import graphs, process, synchronize
 from speed.step_contestants import BATCH, NETWORKS, PRECISION, SEED, build, noise
 from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
@@ -31,14 +30,6 @@ IMAGES, CORPUS_EPOCHS, EPOCHS = 2500, 6, 10
 BACKENDS: Final[tuple[Backend, ...]] = ("compiled", "eager")
 STOCHASTIC: Final = RoundingScheme(rounding="stochastic")
 STACKED: Final = 4
-
-
-@contextmanager
-def process(threads: int, cache: str) -> Iterator[Pool]:
-    """A process with so many threads, which keeps compiled kernels in a folder."""
-    os.environ |= {"OMP_NUM_THREADS": str(threads), "TORCHINDUCTOR_CACHE_DIR": cache}
-    with get_context("spawn").Pool(1) as pool:
-        yield pool
 
 
 def seconds(
