@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -22,6 +24,17 @@ def shared() -> Path:
     if not _SHARED.is_dir():
         pytest.skip("needs the data folder ../shared/data beside the repository")
     return _SHARED
+
+
+@pytest.fixture(scope="module")
+def speed() -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a script of ``benchmarks/speed`` by its name."""
+    folder = Path(__file__).resolve().parents[1] / "benchmarks" / "speed"
+    # As when the script is run: its folder comes first on the path; it adds the one above.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder.parent))
+        patch.syspath_prepend(str(folder))
+        yield importlib.import_module
 
 
 @pytest.fixture

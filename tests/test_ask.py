@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -32,12 +31,8 @@ COLUMNS = [
 
 
 @pytest.fixture(scope="module")
-def ask() -> Iterator[ModuleType]:
-    # As when the script is run: its folder comes first on the path; it adds the one above.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SPEED.parent))
-        patch.syspath_prepend(str(SPEED))
-        yield importlib.import_module("ask")
+def ask(speed: Callable[[str], ModuleType]) -> ModuleType:
+    return speed("ask")
 
 
 @pytest.fixture(scope="module")

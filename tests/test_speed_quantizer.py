@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,12 +39,8 @@ COLUMNS = [
 
 
 @pytest.fixture(scope="module")
-def quantizer() -> Iterator[ModuleType]:
-    # As when the script is run: its folder comes first on the path; it adds the one above.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SPEED.parent))
-        patch.syspath_prepend(str(SPEED))
-        yield importlib.import_module("quantizer")
+def quantizer(speed: Callable[[str], ModuleType]) -> ModuleType:
+    return speed("quantizer")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -41,12 +41,8 @@ COLUMNS = [
 
 
 @pytest.fixture(scope="module")
-def training_step() -> Iterator[ModuleType]:
-    # As when the script is run: its folder comes first on the path; it adds the one above.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SPEED.parent))
-        patch.syspath_prepend(str(SPEED))
-        yield importlib.import_module("training_step")
+def training_step(speed: Callable[[str], ModuleType]) -> ModuleType:
+    return speed("training_step")
 
 
 @pytest.fixture(scope="module")
