@@ -16,7 +16,7 @@ ROOT = Path(optuna_peppp.__file__).parent
 
 LAYERS = (
     {"formats", "sizes", "pareto", "design", "sampling", "proximal", "transforms", "repeats"}
-    | {"archive", "processes", "storage"},
+    | {"archive", "choices", "processes", "storage"},
     {"space", "completion", "posterior"},
     {"table", "lowprecision", "selection", "prior", "validation"},
     {"factor_analysis", "acquisition", "cold"},
