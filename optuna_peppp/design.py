@@ -1,7 +1,15 @@
 """Designs: which configurations to measure, in which order.
 
 Notation: Y (d, k) holds the embedding y_j of configuration j, S the configurations chosen so
-far, X the sum of y_j y_j' over S. D-optimal designs maximize det X (paper, Problem 1).
+far, X the sum of y_j y_j' over S. D-optimal designs maximize det X (paper, Problem 1). One more,
+
+    det(X + y y') = (1 + y' X^-1 y) det X                          what it adds,                 (1)
+    (X + y y')^-1 = X^-1 - X^-1 y y' X^-1 / (1 + y' X^-1 y)        Sherman and Morrison,         (2)
+
+and while X is singular, the determinant within the span of the chosen grows by the squared length
+of what is orthogonal to them,
+
+    ||y - B' B y||^2,    B an orthonormal basis of the chosen, one a row.                        (3)
 
 Every order is nested: its first m entries are the design of m measurements. Ties go to the
 smallest index.
@@ -75,8 +83,8 @@ def greedy_order(
     inverse = root @ root.T
     while len(order) < count and available.any():
         spread = coordinates @ inverse
-        index = _first_largest(np.einsum("jr,jr->j", spread, coordinates), available)
-        # Sherman-Morrison: X <- X + y y'.
+        index = _first_largest(np.einsum("jr,jr->j", spread, coordinates), available)  # Eq. 1
+        # Eq. 2: X <- X + y y'.
         inverse -= np.outer(spread[index], spread[index]) / (1 + spread[index] @ coordinates[index])
         order.append(index)
         available[index] = False
@@ -156,7 +164,7 @@ def _pivots(
     pivots: list[int] = []
     remaining = available.copy()
     while len(pivots) < count and remaining.any():
-        norms = np.linalg.norm(residuals, axis=1)
+        norms = np.linalg.norm(residuals, axis=1)  # Eq. 3
         index = _first_largest(norms, remaining)
         if norms[index] <= threshold:
             break

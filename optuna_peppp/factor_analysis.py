@@ -1,10 +1,33 @@
 """Factor models of past tasks, by variational EM.
 
-The model is that of :mod:`optuna_peppp.prior`. Its rows m_j = (mean_j, y_j) are learned with
-their uncertainty: all come from one Gaussian of unknown mean and covariance, so that a
-configuration that was seldom measured resembles the others, and a dimension that nothing speaks for
-shrinks away. Unobserved entries do not enter: nothing is imputed. An iteration takes O(n d k^2)
-operations, for n tasks, d configurations and rank k.
+The model is that of :mod:`optuna_peppp.prior`, here for n tasks t of which some entries are
+observed. Its rows m_j = (mean_j, y_j) are learned with their uncertainty: all come from one
+Gaussian of unknown mean and covariance, so that a configuration that was seldom measured resembles
+the others, and a dimension that nothing speaks for shrinks away. Unobserved entries do not enter:
+nothing is imputed. An iteration takes O(n d k^2) operations. It is variational principal component
+analysis (Bishop, 1999) with missing entries (Ilin and Raiko, 2010) and scales for every task.
+
+Notation, beside the prior's: o_tj is 1 where x_tj is observed, else 0; (a_g, b_g) are the scales of
+the grid and w_g their weights, p_g before any task was seen; u_tj = o_tj / (v_j + c_tj); the rows
+have q(m_j) = N(r_j, R_j) and come from N(s, L^-1). The lower bound of the log likelihood is
+
+    B = sum_t log sum_g w_g exp l_tg + sum_g p_g log w_g - sum_j KL(q(m_j) || N(s, L^-1)),       (1)
+
+where l_tg is the log likelihood of task t at scales g, its latent integrated out, expected over the
+rows: that of given rows in which products of rows are replaced by their expectations,
+
+    y y' + R_yy,   (x - mean) y - R_0y,   (x - mean)^2 + R_00.                                   (2)
+
+An iteration computes, in this order,
+
+    h_tg = w_g exp l_tg / sum_g w_g exp l_tg,     how much scale g explains task t,              (3)
+    S_t = sum_g h_tg E[(1, z_t)(1, z_t)' | g] / b_g^2,                                           (4)
+    R_j^-1 = L + sum_t u_tj S_t,   r_j = R_j (L s + sum_t u_tj x_tj S_t (1, 0)'),                (5)
+    v_j = mean over t of f^2 E[(x_tj - m_j' (1, z_t))^2] / b^2 + f c_tj,                         (6)
+    s = mean_j r_j,   L^-1 = mean_j (r_j - s)(r_j - s)' + R_j,                                   (7)
+    w_g proportional to sum_t h_tg + p_g,                                                        (8)
+
+with f = v_j / (v_j + c_tj), and where noise is shared, the mean of Eq. 6 over all j as well.
 """
 
 from __future__ import annotations
@@ -94,6 +117,7 @@ class Tasks:
         (d, k), n = rows[:, 1:].shape, len(self.values)
         weights = self.precision(noise)
         residual = self.values - rows[:, 0]
+        # Eq. 2, summed over the configurations of each task.
         products = rows[:, 1:, None] * rows[:, None, 1:] + spread[:, 1:, 1:]
         return explain(
             (weights @ products.reshape(d, k * k)).reshape(n, k, k),
@@ -164,8 +188,8 @@ class State:
         )
 
     def improved(self, tasks: Tasks, noise_model: NoiseModel) -> tuple[State, float]:
-        """One iteration; and the lower bound of the log likelihood that this state had."""
-        # Expectation: the latents of all tasks, and which scales they have.
+        """One iteration; and the lower bound of the log likelihood that this state had (Eq. 1)."""
+        # Expectation: the latents of all tasks, and which scales they have (Eqs. 3 and 4).
         latent, covariance, likelihood = tasks.explained(self.rows, self.spread, self.noise)
         joint = likelihood + np.log(self.weights)
         total = logsumexp(joint, axis=1)
@@ -176,7 +200,7 @@ class State:
         seconds[:, 0, 1:] = seconds[:, 1:, 0] = np.einsum("ng,ngk->nk", weighted, latent)
         seconds[:, 1:, 1:] = np.einsum("ng,ngk,ngl->nkl", weighted, latent, latent, optimize=True)
         seconds[:, 1:, 1:] += np.einsum("ng,ngkl->nkl", weighted, covariance)
-        # Maximization: rows, noise, where rows come from, weights.
+        # Maximization: rows, noise, where rows come from, weights (Eqs. 5 to 8).
         inverse, target = self._sums(tasks, seconds)
         spread = np.asarray(np.linalg.inv(inverse), dtype=np.float64)
         rows = np.einsum("dij,dj->di", spread, target)
@@ -212,7 +236,11 @@ class State:
         spread: NDArray[np.float64],
         seconds: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        """Shape (n, d), expected square of a residual, of what is not from counting images."""
+        """Shape (n, d), expected square of a residual, of what is not from counting images (Eq. 6).
+
+        Of a residual whose variance is v + c, the part of variance v has the expectation
+        f = v / (v + c) times it, and the variance f c.
+        """
         n, d = tasks.values.shape
         products = (rows[:, :, None] * rows[:, None, :] + spread).reshape(d, -1)
         squares = (
@@ -231,8 +259,8 @@ class State:
     def left_out(self, tasks: Tasks, noise_model: NoiseModel) -> tuple[FactorModel, ...]:
         """What this state, had it not seen one of the tasks, would tell of it; for each.
 
-        Rows and noise are computed again without the task. The latents of the others stay, and
-        where rows come from, which depend on it little.
+        Rows and noise are computed again without the task: its summands are taken off Eqs. 5 and 6.
+        The latents of the others stay, and where rows come from, which depend on it little.
         """
         inverse, target = self._sums(tasks, self.seconds)
         weights = tasks.precision(self.noise)
@@ -252,7 +280,7 @@ class State:
     def _sums(
         self, tasks: Tasks, seconds: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Inverse covariance (d, k + 1, k + 1) of the rows, and the same times their mean."""
+        """Inverse covariance (d, k + 1, k + 1) of the rows, and it times their mean (Eq. 5)."""
         n, d = tasks.values.shape
         weights = tasks.precision(self.noise)
         inverse = (weights.T @ seconds.reshape(n, -1)).reshape(d, *self.stiffness.shape)

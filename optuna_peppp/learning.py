@@ -7,6 +7,17 @@ Tasks that are left out, one at a time, judge what is learned from the others:
 - the transform and the noise model are those whose predictions from few measurements are closest
   to the truth, by the continuous ranked probability score. (Log likelihood would be decided by
   errors close to 1, where the logit is precise and no decision depends on it.)
+
+Notation: l_tc is the log likelihood of task t, left out, under component c, a model at one scale;
+p_c are the weights before any task was seen. The weights w_c maximize
+
+    sum_t log sum_c w_c exp l_tc + sum_c p_c log w_c                                             (1)
+
+by EM, and a Gaussian prediction (mean, s) of a value x, with z = (x - mean) / s, scores
+
+    s (z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi))                                               (2)
+
+(Gneiting and Raftery, 2007), lower being better.
 """
 
 from __future__ import annotations
@@ -193,7 +204,7 @@ def _score(
 
 
 def _weights(likelihood: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The weights that make tasks most likely, by EM.
+    """The weights that make tasks most likely, by EM (Eq. 1).
 
     Args:
         likelihood: Shape (n, r, g), logarithm: of every task by every model at every scale.
@@ -214,7 +225,7 @@ def _weights(likelihood: NDArray[np.float64]) -> NDArray[np.float64]:
 def _ranked_probability_score(
     away: NDArray[np.float64], std: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Continuous ranked probability score of Gaussian predictions that are ``away`` from truth."""
+    """The scores (Eq. 2) of Gaussian predictions that are ``away`` from the truth."""
     score = away / std
     density = np.exp(-0.5 * score**2) / np.sqrt(2 * np.pi)
     crps: NDArray[np.float64] = std * (

@@ -1,6 +1,17 @@
 """A task's errors given its measurements: a mixture of low-rank Gaussians.
 
-The notation is that of :mod:`optuna_peppp.prior`.
+The notation is that of :mod:`optuna_peppp.prior`. Component i, a model at one scale, has the
+weight w_i, sum 1, and the latent z ~ N(z_i, C_i). A mixture of means m_i and covariances S_i has
+
+    mean = sum_i w_i m_i,   covariance = sum_i w_i (S_i + (m_i - mean)(m_i - mean)').            (1)
+
+It is applied twice: to the latents of one model's scales, of which the errors then follow linearly,
+mean_j + y_j' z, and to the models. Under the logit, an error is expit(x), x ~ N(mean_j, s_j + n_j),
+of signal s_j and noise n_j; its mean and variance V_j are integrals by Gauss-Hermite quadrature,
+
+    E[f(x)] = sum_q h_q f(mean_j + sqrt(s_j + n_j) t_q),                                         (2)
+
+and signal, noise and loadings are shrunk alike, by V_j / (s_j + n_j).
 """
 
 from __future__ import annotations
@@ -70,7 +81,7 @@ class Part:
     covariance: NDArray[np.float64]
 
     def moments(self, transform: Transform) -> Moments:
-        """The Gaussian of the same mean and covariance, in errors."""
+        """The Gaussian of the same mean and covariance, in errors (Eqs. 1 and 2)."""
         weights = self.weights / self.weights.sum()
         centre = weights @ self.latent
         away = self.latent - centre
@@ -81,7 +92,7 @@ class Part:
         noise = (weights @ self.scales[:, 1] ** 2) * self.noise
         if transform == "logit":
             total = signal + noise
-            nodes = expit(mean[:, None] + np.sqrt(total)[:, None] * _NODES)
+            nodes = expit(mean[:, None] + np.sqrt(total)[:, None] * _NODES)  # Eq. 2
             mean = nodes @ _NODE_WEIGHTS
             shrunk = np.square(nodes - mean[:, None]) @ _NODE_WEIGHTS / total
             directions = directions * np.sqrt(shrunk)[:, None]
@@ -111,7 +122,7 @@ class Posterior:
         shares = np.array([part.weights.sum() for part in self.parts])
         each = [part.moments(self.transform) for part in self.parts]
         means = np.array([m.mean for m in each])
-        mean = shares @ means
+        mean = shares @ means  # Eq. 1, as all that follows
         away = means - mean
         spreads = [spread for m in each for spread in m.spreads]
         return Moments(

@@ -2,14 +2,18 @@
 
 Notation: a task has errors e (d,), transformed to x = e or x = logit(e). In a factor model
 
-    x_j = mean_j + y_j' z + noise_j,   z ~ N(0, a^2 I),   noise_j ~ N(0, b^2 (v_j + c_j)),
+    x_j = mean_j + y_j' z + noise_j,   z ~ N(0, a^2 I),   noise_j ~ N(0, b^2 (v_j + c_j)),       (1)
 
 with loadings Y (d, k) of rows y_j, the latent z (k,) of the task, noise variances v (d,) and, where
 the number of test images is known, the variance c (d,) of counting errors on so few of them. The
 scales (a, b) tell how far a task lies from the usual, and how noisy it is. The prior is a mixture
 of a few such models, each at every scale of a grid: a mixture of Gaussians with heavy tails,
-which a few surprising measurements override. So is the posterior. Everything is k-dimensional
-algebra: no (d, d) matrix is formed.
+which a few surprising measurements override. So is the posterior, whose weights are
+
+    w(model, scales) p(measurements | model, scales) / normalization,                            (2)
+
+with the likelihoods of Eq. 5 in :func:`explain`. Everything is k-dimensional algebra: no (d, d)
+matrix is formed.
 """
 
 from __future__ import annotations
@@ -100,7 +104,7 @@ class TaskPrior:
             np.full(len(ranks), len(where)),
             self.scales,
         )
-        joint = likelihood + np.log(self.weights)
+        joint = likelihood + np.log(self.weights)  # Eq. 2
         shares = np.exp(joint - joint.max())
         kept = shares > _NEGLIGIBLE
         shares /= shares[kept].sum()
@@ -138,8 +142,15 @@ def explain(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Conditions the latents of n tasks on what was measured of each, at every scale.
 
-    With Y, r and N the loadings of a task's measurements, their residuals from the mean, and
-    their noise variances at noise scale 1:
+    With Y, r and N the loadings of a task's m measurements, their residuals from the mean, and
+    the diagonal matrix of their noise variances at noise scale 1, at the scales (a, b)
+
+        C = (I / a^2 + Y' N^-1 Y / b^2)^-1                                     covariance of z,  (3)
+        z = C Y' N^-1 r / b^2                                                  mean of z,        (4)
+        -2 log p(r) = m log(2 pi b^2) + log det N + r' N^-1 r / b^2
+                      - r' N^-1 Y z / b^2 - log det(C / a^2),                                    (5)
+
+    the last by the matrix inversion and determinant lemmas for a^2 Y Y' + b^2 N.
 
     Args:
         precision: Shape (n, k, k), Y' N^-1 Y.
@@ -155,12 +166,12 @@ def explain(
     """
     values, vectors = np.linalg.eigh(precision)
     values = np.maximum(values, 0.0)
-    # In the eigenvectors' coordinates all scales share one decomposition.
+    # In the eigenvectors' coordinates all scales share one decomposition of Y' N^-1 Y.
     rotated = projected[:, None] @ vectors
     prior, noise = np.square(scales).T
-    inverse = 1 / (1 / prior[:, None] + values[:, None] / noise[:, None])  # (n, g, k)
-    mean = inverse * rotated / noise[:, None]
-    log_likelihood = -0.5 * (
+    inverse = 1 / (1 / prior[:, None] + values[:, None] / noise[:, None])  # Eq. 3, (n, g, k)
+    mean = inverse * rotated / noise[:, None]  # Eq. 4
+    log_likelihood = -0.5 * (  # Eq. 5
         counts[:, None] * np.log(2 * np.pi * noise)
         + log_noise[:, None]
         + squares[:, None] / noise

@@ -1,9 +1,22 @@
 """The solver of SoftImpute: least squares on observed entries, shrunk by the nuclear norm.
 
-Notation: Z (n, d) minimizes 1/2 sum_ij w_ij (Z_ij - E_ij)^2 + shrinkage * ||Z||_*, with ||.||_* the
-sum of the singular values; G = w (Z - E) is the gradient of the first term. All sizes take the
-same way: a few sweeps of alternating least squares, on observed entries only, come close;
-accelerated proximal gradient corrects the rank, finishes and certifies.
+Notation: E (n, d) has weights w_ij, at most 1, 0 where unobserved; Z (n, d) minimizes
+
+    1/2 sum_ij w_ij (Z_ij - E_ij)^2 + shrinkage * ||Z||_*                                        (1)
+
+(Mazumder, Hastie and Tibshirani, 2010), with ||.||_* the sum of the singular values;
+G(Z) = w (Z - E) is the gradient of the first term, S_c lessens all singular values by c, down to 0.
+All sizes take the same way: a few sweeps of alternating least squares, on observed entries only,
+come close; accelerated proximal gradient (FISTA; Beck and Teboulle, 2009) corrects the rank,
+finishes and certifies. Of an iteration at Y, of step t:
+
+    Y = Z + (i - 1)/i+ (Z - Z-),   i+ = (1 + sqrt(1 + 4 i^2)) / 2          extrapolation,        (2)
+    Z+ = S_(t shrinkage)(Y - t G(Y))                                       proximal step,        (3)
+    t sum_ij w_ij (Z+ - Y)_ij^2 <= ||Z+ - Y||^2                            it descends,          (4)
+    (Y - Z+) / t + G(Z+) - G(Y)                                            a subgradient at Z+,  (5)
+    <Z+ - Y, Z+ - Z> < 0                                                   restart.              (6)
+
+The norm of Eq. 5 is zero at the minimum alone: its ratio to the shrinkage is the gap.
 """
 
 from __future__ import annotations
@@ -47,9 +60,6 @@ def solve(
 ) -> tuple[Matrix, Matrix, int, float]:
     """Minimizes by accelerated proximal gradient with backtracking and restart.
 
-    A step t takes Y to Z = S(Y - t G(Y)), with S soft-thresholding the singular values by
-    shrinkage * t. Then (Y - Z) / t + G(Z) - G(Y) is a subgradient of the objective at Z.
-
     Args:
         weights: Shape (n, d), w, at most 1, 0 where unobserved.
         weighted: Shape (n, d), w E.
@@ -72,24 +82,24 @@ def solve(
     iterations, gap = 0, math.inf
     while gap > tol and iterations < max_iterations:
         iterations += 1
-        # Nesterov's extrapolation.
+        # Nesterov's extrapolation (Eq. 2).
         following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
         inertia = (momentum - 1) / following
         ahead = _difference((1 + inertia) * left, right, inertia * old_left, old_right)
         gradient = weights * ahead - weighted
         while True:
-            new_left, new_right = _shrink(
+            new_left, new_right = _shrink(  # Eq. 3
                 ahead - step * gradient, shrinkage * step, rank, left.shape[1] + 5
             )
             move = new_left @ new_right.T - ahead
             bend = weights * move
             square, curvature = float(np.vdot(move, move)), float(np.vdot(move, bend))
-            # No weight exceeds 1: a step of 1 always descends.
+            # Eq. 4. No weight exceeds 1: a step of 1 always descends.
             if step <= 1 or step * curvature <= square:
                 break
             step = max(1.0, min(step / 2, square / curvature))
-        gap = float(np.linalg.norm(bend - move / step)) / shrinkage
-        # Restart where the step turns against the momentum (O'Donoghue and Candes, 2015).
+        gap = float(np.linalg.norm(bend - move / step)) / shrinkage  # Eq. 5
+        # Restart where the step turns against the momentum (Eq. 6; O'Donoghue and Candes, 2015).
         against = np.vdot(move, _difference(new_left, new_right, left, right)) < 0
         old_left, old_right = (new_left, new_right) if against else (left, right)
         momentum = 1.0 if against else following
@@ -108,9 +118,12 @@ def _alternating(
 ) -> tuple[Matrix, Matrix]:
     """Where to start from: a proximal gradient step from zero, then alternating least squares.
 
-    These lower 1/2 sum w (A B' - E)^2 + shrinkage/2 (||A||^2 + ||B||^2) over A (n, rank) and
-    B (d, rank), of which the minimum is that of SoftImpute (Hastie et al., 2015, Theorem 1), and
-    touch observed entries only.
+    These lower
+
+        1/2 sum_ij w_ij (A B' - E)_ij^2 + shrinkage / 2 (||A||^2 + ||B||^2)                      (7)
+
+    over A (n, rank) and B (d, rank), of which the minimum is that of Eq. 1 (Hastie et al., 2015,
+    Theorem 1), and touch observed entries only.
     """
     left, right = _shrink(step * weighted, shrinkage * step, rank, rank)
     by_row, sums_by_row = scipy.sparse.csr_array(weights), scipy.sparse.csr_array(weighted)
@@ -126,7 +139,7 @@ def _alternating(
 def _ridge(
     weights: scipy.sparse.csr_array, sums: scipy.sparse.csr_array, factor: Matrix, shrinkage: float
 ) -> Matrix:
-    """The other factor: one weighted ridge regression for each row of ``weights``."""
+    """The other factor of Eq. 7: one weighted ridge regression for each row of ``weights``."""
     rank = factor.shape[1]
     products = (factor[:, :, None] * factor[:, None, :]).reshape(len(factor), rank**2)
     normal = (weights @ products).reshape(weights.shape[0], rank, rank)
