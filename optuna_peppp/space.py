@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final, Self, cast
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,24 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
 Value = str | int | float
-"""One value of a tuned name: what every Optuna storage gives back unchanged."""
+"""One value of a tuned name, a truth value too: what every Optuna storage gives back unchanged."""
 
 FORMAT_NAMES: Final = ("format_a", "format_b")
 """The names whose values are formats."""
+
+LIMIT: Final = 10**6
+"""Number of configurations of a space at most: each takes part in every prediction."""
+
+_BUILTINS: Final[tuple[tuple[tuple[type, ...], Callable[[Any], Value]], ...]] = (
+    ((bool, np.bool_), bool),  # before int, which bool is too
+    ((str,), str.__str__),  # the text itself, of enumerations too
+    ((int, np.integer), int),
+    ((float, np.floating), float),
+)
+"""What a value may be, and the builtin that every storage keeps in its place."""
+
+_SHOWN: Final = 8
+"""So many values are shown in a message at most."""
 
 
 class ConfigurationSpace:
@@ -30,12 +45,13 @@ class ConfigurationSpace:
 
     Args:
         choices: The values of every tuned name, in order. Values of ``format_a`` and
-            ``format_b`` are formats (text or :class:`FloatFormat`), all others plain strings,
-            ints and floats, such as ``{"learning_rate": [0.01, 0.001]}``.
+            ``format_b`` are formats (text or :class:`FloatFormat`), all others strings, ints,
+            floats and truth values, such as ``{"learning_rate": [0.01, 0.001]}``. NumPy's
+            become Python's own.
 
     Raises:
-        ValueError: No name, an empty or repeated choice, a value of another type or a format
-            that cannot be read.
+        ValueError: No name, an empty or repeated choice, a value of another type, a format
+            that cannot be read, or more than 10**6 configurations.
 
     >>> space = ConfigurationSpace({"format_a": ["1-3-1", "1-4-3"], "learning_rate": [0.1, 0.01]})
     >>> len(space), space.params(3)
@@ -47,24 +63,39 @@ class ConfigurationSpace:
     __slots__ = ("_choices", "_positions", "_size")
 
     def __init__(self, choices: Mapping[str, Iterable[Value | FloatFormat]]) -> None:
+        self._choices: dict[str, tuple[Value, ...]] = {}
+        size = 1
         for name, values in choices.items():
-            if isinstance(values, str):
+            if isinstance(values, str) or not isinstance(values, Iterable):
                 raise ValueError(f"choices[{name!r}] must be a list of values; got {values!r}")
-        self._choices: dict[str, tuple[Value, ...]] = {
-            name: tuple(_plain(name, value) for value in values) for name, values in choices.items()
-        }
+            # What is too long is not read to its end.
+            plain = tuple(_plain(name, value) for value in islice(values, LIMIT + 1))
+            if not plain:
+                raise ValueError(f"choices[{name!r}] must hold at least one value; got none")
+            if len(plain) > LIMIT:
+                raise ValueError(
+                    f"choices[{name!r}] must hold at most {LIMIT:,} values, the limit of a "
+                    f"space's configurations; got more. Give it fewer"
+                )
+            if len(set(plain)) < len(plain):
+                raise ValueError(
+                    f"choices[{name!r}] must not repeat a value, as which 1, 1.0 and True count; "
+                    f"got {_shortened(plain)}"
+                )
+            self._choices[name] = plain
+            size *= len(plain)
         if not self._choices:
             raise ValueError("choices must hold at least one name; got none")
-        for name, values in self._choices.items():
-            if not values:
-                raise ValueError(f"choices[{name!r}] must hold at least one value; got none")
-            if len(set(values)) < len(values):
-                raise ValueError(f"choices[{name!r}] must not repeat a value; got {values!r}")
+        if size > LIMIT:
+            raise ValueError(
+                f"choices must make at most {LIMIT:,} configurations; {len(self._choices)} "
+                f"names make {_count(size)}. Tune fewer names, or give them fewer values"
+            )
         self._positions = {
             name: {value: position for position, value in enumerate(values)}
             for name, values in self._choices.items()
         }
-        self._size = math.prod(len(values) for values in self._choices.values())
+        self._size = size
 
     @classmethod
     def paper(cls) -> Self:
@@ -141,16 +172,17 @@ class ConfigurationSpace:
 
         Names and values that are not of this space do not count.
         """
-        position = tuple(
-            self._positions[name].get(value, slice(None))
-            if isinstance(value, Value)
-            else slice(None)
-            for name in self._choices
-            for value in (params.get(name),)
-        )
+        position = tuple(self._position(name, params.get(name)) for name in self._choices)
         sizes = [len(values) for values in self._choices.values()]
         indices: NDArray[np.intp] = np.arange(self._size).reshape(sizes)[position].ravel()
         return indices
+
+    def _position(self, name: str, value: object) -> int | slice:
+        """Where a choice stands among the others; all of them for a value that is none."""
+        try:
+            return self._positions[name][value]  # type: ignore[index]
+        except (KeyError, TypeError):
+            return slice(None)
 
     def precision(self, index: int) -> Precision:
         """The formats of one configuration.
@@ -187,12 +219,25 @@ def _plain(name: str, value: Value | FloatFormat) -> Value:
     """The value as every storage keeps it, formats in their one spelling."""
     if name in FORMAT_NAMES:
         return str(value if isinstance(value, FloatFormat) else FloatFormat.parse(str(value)))
-    if isinstance(value, bool) or not isinstance(value, Value):
-        raise ValueError(
-            f"choices[{name!r}] must hold strings, ints and floats; got {value!r} "
-            f"of type {type(value).__name__}"
-        )
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"choices[{name!r}] must hold finite numbers; got {value!r}")
-    # NumPy's numbers and strings are subclasses; what is kept is the builtin.
-    return next(kind(value) for kind in (str, int, float) if isinstance(value, kind))
+    for kinds, builtin in _BUILTINS:
+        if isinstance(value, kinds):
+            plain = builtin(value)
+            if isinstance(plain, float) and not math.isfinite(plain):
+                raise ValueError(f"choices[{name!r}] must hold finite numbers; got {value!r}")
+            return plain
+    raise ValueError(
+        f"choices[{name!r}] must hold strings, ints, floats and truth values; got {value!r} "
+        f"of type {type(value).__name__}"
+    )
+
+
+def _shortened(values: tuple[Value, ...]) -> str:
+    """The values as text, the first few of many."""
+    return repr(values) if len(values) <= _SHOWN else f"{repr(values[:_SHOWN])[:-1]}, ...)"
+
+
+def _count(size: int) -> str:
+    """A number that may have too many digits to be read, or even to be written."""
+    if size < 10**15:
+        return f"{size:,}"
+    return f"about 10^{math.log10(size):.0f}"

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import enum
 import itertools
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,14 @@ choices = st.dictionaries(
     min_size=1,
     max_size=3,
 )
+
+
+class Names(enum.StrEnum):
+    SGD = "sgd"
+
+
+class Numbers(enum.IntEnum):
+    THREE = 3
 
 
 def test_the_papers_space_is_table_3_by_table_4_with_table_4_fastest() -> None:
@@ -152,11 +161,19 @@ def test_suggest_asks_for_every_name() -> None:
         ({"a": [1, 2, 1]}, r"choices\['a'\] must not repeat a value"),
         ({"a": [1, 1.0]}, "must not repeat a value"),
         ({"format_a": ["1-4-3", " 1-4-3"]}, "must not repeat a value"),
+        ({"a": [True, 1]}, r"which 1, 1.0 and True count; got \(True, 1\)"),
+        ({"a": [np.int64(1), 1.0]}, "must not repeat a value"),
+        ({"a": [*range(20), 3]}, r"got \(0, 1, 2, 3, 4, 5, 6, 7, \.\.\.\)$"),
         (
-            {"a": [True]},
-            r"choices\['a'\] must hold strings, ints and floats; got True of type bool",
+            {"a": [None]},
+            r"choices\['a'\] must hold strings, ints, floats and truth values; "
+            "got None of type NoneType",
         ),
-        ({"a": [None]}, "got None of type NoneType"),
+        ({"a": [1j]}, "got 1j of type complex"),
+        ({"a": [np.datetime64("2020")]}, "of type datetime64"),
+        ({"a": [np.float64("nan")]}, "must hold finite numbers"),
+        ({"a": [np.float32("inf")]}, "must hold finite numbers"),
+        ({"a": 7}, r"choices\['a'\] must be a list of values; got 7"),
         ({"a": [(1, 2)]}, r"got \(1, 2\) of type tuple"),
         ({"a": [FloatFormat(4, 3)]}, "of type FloatFormat"),
         ({"a": [float("nan")]}, "must hold finite numbers; got nan"),
@@ -195,3 +212,94 @@ def test_a_space_without_formats_has_no_precision() -> None:
         ConfigurationSpace({"format_a": ["1-4-3"], "x": [1]}).precision(0)
     with pytest.raises(ValueError, match="must tune format_a and format_b"):
         ConfigurationSpace({"x": [1]}).precision(0)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (np.float64(0.25), 0.25),
+        (np.float32(0.25), 0.25),
+        (np.longdouble(0.25), 0.25),
+        (np.int64(3), 3),
+        (np.uint8(3), 3),
+        (np.str_("sgd"), "sgd"),
+        (np.bool_(True), True),
+        (True, True),
+        (False, False),
+        (Names.SGD, "sgd"),
+        (Numbers.THREE, 3),
+    ],
+)
+def test_values_become_builtins(given: Any, kept: Value) -> None:
+    space = ConfigurationSpace({"a": [given, "other"]})
+    value = space.choices["a"][0]
+    assert (type(value), value) == (type(kept), kept)
+    assert type(space.params(0)["a"]) is type(kept)
+    for params in ({"a": given}, {"a": kept}):
+        assert space.index(params) == 0
+        assert space.matching(params).tolist() == [0]
+
+
+def test_arrays_are_lists_of_values() -> None:
+    space = ConfigurationSpace({"rate": np.array([0.1, 0.01]), "batch": np.arange(3)})
+    assert space.choices == {"rate": (0.1, 0.01), "batch": (0, 1, 2)}
+    assert space == ConfigurationSpace({"rate": [0.1, 0.01], "batch": range(3)})
+
+
+def test_truth_values_are_told_apart_and_survive_optuna() -> None:
+    space = ConfigurationSpace({"nesterov": [True, False], "rate": [0.1, 0.01]})
+    study = optuna.create_study()
+    study.enqueue_trial({"nesterov": False, "rate": 0.1})
+    params = space.suggest(study.ask())
+    assert params == {"nesterov": False, "rate": 0.1}
+    assert params["nesterov"] is False
+    assert space.index(params) == 2
+
+
+@pytest.mark.parametrize(
+    "fixed",
+    [{"b": np.int64(64)}, {"b": np.float32(64)}, {"a": np.float64(0.01), "b": np.uint8(64)}],
+)
+def test_numpys_numbers_match(fixed: Mapping[str, object]) -> None:
+    space = ConfigurationSpace({"a": [0.01, 0.1], "b": [32, 64]})
+    assert space.matching(fixed).tolist() == ([1] if "a" in fixed else [1, 3])
+
+
+@pytest.mark.parametrize("value", [3, None, [64], (64, [32]), {"b": 64}, "64"])
+def test_what_is_no_choice_does_not_count(value: object) -> None:
+    space = ConfigurationSpace({"a": [0.01, 0.1], "b": [32, 64]})
+    assert space.matching({"b": value}).tolist() == [0, 1, 2, 3]
+
+
+def names_of(count: int, values: Iterable[Value]) -> dict[str, Iterable[Value]]:
+    return {f"name{number}": values for number in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("tuned", "problem"),
+    [
+        (names_of(20, [1, 2]), "20 names make 1,048,576"),
+        (names_of(64, [1, 2]), r"64 names make about 10\^19"),
+        (names_of(2000, range(10)), r"2000 names make about 10\^2000"),
+        ({"a": range(1001), "b": range(1000)}, "2 names make 1,001,000"),
+    ],
+)
+def test_spaces_that_are_too_large_are_refused(tuned: Any, problem: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"at most 1,000,000 configurations; {problem}. Tune fewer names, or"
+    ):
+        ConfigurationSpace(tuned)
+
+
+@pytest.mark.parametrize("endless", [range(10**12), itertools.count()])
+def test_choices_without_an_end_are_refused(endless: Iterable[int]) -> None:
+    with pytest.raises(ValueError, match=r"choices\['a'\] must hold at most 1,000,000 values"):
+        ConfigurationSpace({"a": endless})
+
+
+@pytest.mark.parametrize("tuned", [names_of(19, [1, 2]), names_of(6, range(10))])
+def test_the_largest_spaces(tuned: Any) -> None:
+    space = ConfigurationSpace(tuned)
+    last = space.params(len(space) - 1)
+    assert space.index(last) == len(space) - 1
+    assert space.matching(last).tolist() == [len(space) - 1]
