@@ -135,3 +135,25 @@ def worth(
     if np.delete(growth, where).max(initial=0.0) < WORTHWHILE * span(memory):
         return variance_reduction(moments)
     return growth * np.sqrt(moments.signal)
+
+
+def feared(
+    memory: NDArray[np.float64], measured: NDArray[np.intp], failed: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Where a training is feared to fail, since it needs no less memory than others that did.
+
+    Two configurations at least must have failed that need more than all that were measured: a
+    single failure, or those of trainings that diverge in few bits, are no sign of a memory that
+    is full.
+
+    Args:
+        memory: Shape (d,).
+        measured: What was measured.
+        failed: What failed, each configuration once.
+
+    Returns:
+        Shape (d,).
+    """
+    largest = memory[measured].max(initial=0.0)
+    beyond = memory[failed][memory[failed] > largest]
+    return memory >= (beyond.min() if beyond.size > 1 else np.inf)

@@ -2,15 +2,18 @@
 
 Everything is recomputed from the trials that the study holds, so that a pickled, restarted or
 concurrent sampler behaves like the one it replaces. Notation: d configurations, indexed as in
-the meta-model's space. A configuration is *spent* by a finished trial, *live* while a trial that
-holds it is running or waiting in the queue, and *free* otherwise; failed trials hold nothing.
+the meta-model's space. A configuration is *spent* by a trial that measured it or was pruned, or by
+three trials that came to nothing; *live* while a trial that holds it is running or waiting in the
+queue; and *free* otherwise.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -19,15 +22,17 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
 from optuna_peppp import acquisition
+from optuna_peppp.choices import check_choice
 from optuna_peppp.design import greedy_order, qr_order, random_order
 from optuna_peppp.sizes import format_size, parse_size
 from optuna_peppp.trials import (
-    CLAIM,
     Usage,
     check_minimized,
+    check_same_space,
+    claim,
     configuration_of,
-    error_of,
     other_trials,
+    warn_of_ignored,
 )
 from optuna_peppp.validation import validate_memory, validate_test_images
 
@@ -54,14 +59,24 @@ class PEPPPSampler(BaseSampler):
 
     - Enqueued parameters are kept, and the rest of the configuration is chosen to go with them.
       They win over ``measurement_cap``.
-    - A failed configuration is free again. A pruned one is spent, since the pruner would most
-      likely stop it again, but it has no final error and tells the design nothing.
+    - A configuration whose trial came to nothing is free again, but comes after all free ones
+      that have not failed, those with the fewest failures first; after three failures it is
+      spent. Trials come to nothing that fail, of killed workers too (memory may have run out),
+      that report no error between 0 and 1 (to 1e-6), and that finish without a value for every
+      name, which count for every configuration they agree with. They tell the design nothing.
+    - Where two or more configurations failed that need more memory than all that were measured,
+      those that need as much as the smallest of these come after the others that have not
+      failed: memory has probably run out. Nothing is ever excluded.
+    - A pruned configuration is spent, since the pruner would most likely stop it again, but it
+      has no final error and tells the design nothing.
     - Live configurations are offered again only when no free one remains (their workers may be
       dead). When all are spent, ``study.optimize`` is stopped; whoever asks on gets the least
       measured configurations, in the order of the design.
 
     The study's first objective is the error, minimized; any others are the user's own, memory
-    for example, which is known here and not read from the trials.
+    for example, which is known here and not read from the trials. Constraints
+    (``trial.set_constraint``) do not change what is asked for; :func:`~optuna_peppp.predict`
+    heeds them. Of each trial that reported no error, a warning tells once.
 
     Args:
         meta: The meta-model, fitted to past tasks; its space is what is sampled.
@@ -97,11 +112,7 @@ class PEPPPSampler(BaseSampler):
         independent_sampler: BaseSampler | None = None,
         seed: int | None = None,
     ) -> None:
-        if strategy not in get_args(Strategy):
-            raise ValueError(
-                f"strategy must be one of {', '.join(map(repr, get_args(Strategy)))}; "
-                f"got {strategy!r}"
-            )
+        check_choice("strategy", strategy, get_args(Strategy))
         self._meta = meta
         self._strategy = strategy
         validate_test_images(test_images)
@@ -113,12 +124,13 @@ class PEPPPSampler(BaseSampler):
         self._independent_sampler = (
             RandomSampler(seed) if independent_sampler is None else independent_sampler
         )
-        self._order: list[int] | None = None
+        self._warned: set[tuple[str, int]] = set()
+        self._order: NDArray[np.intp] | None = None
         if strategy == "qr-mf":
-            self._order = qr_order(meta.errors, self._feasible)
+            self._order = np.array(qr_order(meta.errors, self._feasible))
         elif strategy == "random-mf":
             order_seed = secrets.randbits(32) if seed is None else seed
-            self._order = random_order(len(meta.space), order_seed, self._feasible)
+            self._order = np.array(random_order(len(meta.space), order_seed, self._feasible))
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -181,14 +193,15 @@ class PEPPPSampler(BaseSampler):
     ) -> None:
         """Stops ``study.optimize`` when every configuration under the cap is spent."""
         self._independent_sampler.after_trial(study, trial, state, values)
-        index = configuration_of(trial, self._space)
-        if index is None:
+        if trial.params.keys().isdisjoint(self._distributions):
             return
+        ended = copy.copy(trial)
+        ended.state, ended.values = state, values
         trials = other_trials(study, trial)
-        spent = Usage.of(trials, self._space).spent > 0
-        spent[index] |= state in (TrialState.COMPLETE, TrialState.PRUNED)
+        usage = Usage.of([*trials, ended], self._space)
+        warn_of_ignored(study, usage, self._space, self._warned)
         queued = any(other.state == TrialState.WAITING for other in trials)
-        if spent[self._feasible].all() and not queued:
+        if usage.spent[self._feasible].all() and not queued:
             with contextlib.suppress(RuntimeError):  # asked by study.ask(): nothing to stop
                 study.stop()
 
@@ -197,22 +210,17 @@ class PEPPPSampler(BaseSampler):
         self._independent_sampler.reseed_rng()
 
     def _claim(self, study: Study, trial: FrozenTrial) -> int:
-        """Chooses a configuration and makes it visible to other workers before it is used."""
+        """Chooses a configuration for the trial."""
         candidates = self._candidates(
             {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         )
         check_minimized(study)
         trials = other_trials(study, trial)
-        self._check_same_space(study, trials)
+        check_same_space(study, trials, self._space)
         usage = Usage.of(trials, self._space)
-        while True:
-            index = self._choose(study, candidates, usage)
-            study._storage.set_trial_system_attr(trial._trial_id, CLAIM, self._space.params(index))
-            # Of two workers with one choice, the later to write sees the other's claim here. It
-            # cannot tell whether the other has already looked, so whoever sees a conflict yields.
-            before, usage = usage, Usage.of(other_trials(study, trial), self._space)
-            if usage.crowding(index) <= before.crowding(index):
-                return index
+        warn_of_ignored(study, usage, self._space, self._warned)
+        choose = functools.partial(self._choose, candidates)
+        return claim(study, trial, self._space, usage, choose)
 
     def _candidates(self, fixed: Mapping[str, Any]) -> NDArray[np.intp]:
         """The configurations under the cap that agree with ``fixed``, at least one.
@@ -225,21 +233,19 @@ class PEPPPSampler(BaseSampler):
             return feasible
         return agreeing[[np.argmin(self._memory[agreeing])]]
 
-    def _choose(self, study: Study, candidates: NDArray[np.intp], usage: Usage) -> int:
-        """The next configuration, among the candidates least spent, least live."""
-        for count in (usage.spent, usage.live):
-            candidates = candidates[count[candidates] == count[candidates].min()]
+    def _choose(self, candidates: NDArray[np.intp], usage: Usage) -> int:
+        """The next configuration, among the candidates that :meth:`_least_tried` leaves."""
+        candidates = self._least_tried(candidates, usage)
         if self._order is not None:
-            allowed = set(candidates.tolist())
-            return next((index for index in self._order if index in allowed), int(candidates[0]))
-        measured = [index for index, _ in usage.completed]
+            offered = np.isin(self._order, candidates)
+            return int(self._order[offered.argmax()] if offered.any() else candidates[0])
         if self._strategy == "bayesian":
             worth = acquisition.worth(
                 self._meta.prior,
                 self._memory,
                 self._feasible,
-                measured,
-                [error_of(trial, study) for _, trial in usage.completed],
+                usage.indices,
+                usage.errors,
                 live=np.flatnonzero(usage.live),
                 test_images=self._test_images,
             )
@@ -247,7 +253,7 @@ class PEPPPSampler(BaseSampler):
         offered = np.zeros(len(self._space), dtype=np.bool_)
         offered[candidates] = True
         used = usage.live > 0
-        used[measured] = True
+        used[usage.indices] = True
         (index,) = greedy_order(
             self._meta.embeddings,
             1,
@@ -256,19 +262,12 @@ class PEPPPSampler(BaseSampler):
         )
         return index
 
-    def _check_same_space(self, study: Study, trials: Iterable[FrozenTrial]) -> None:
-        """Refuses a study that Optuna would not let us continue, and says why."""
-        for trial in trials:
-            for name, choices in self._space.choices.items():
-                theirs = trial.distributions.get(name)
-                # Tuples compare a hundred times faster than distributions do.
-                if theirs is not None and getattr(theirs, "choices", ()) != choices:
-                    raise ValueError(
-                        f"study {study.study_name!r} must choose {name!r} from "
-                        f"{choices}, as the meta-model's space does; its "
-                        f"trial {trial.number} chose from {theirs}. Start a new study, or fit "
-                        "the meta-model on the study's own space"
-                    )
+    def _least_tried(self, candidates: NDArray[np.intp], usage: Usage) -> NDArray[np.intp]:
+        """The candidates that are least spent, of these least live, and least failed."""
+        feared = acquisition.feared(self._memory, np.flatnonzero(usage.finished), usage.broken)
+        for count in (usage.spent, usage.live, usage.failures, feared):
+            candidates = candidates[count[candidates] == count[candidates].min()]
+        return candidates
 
 
 def _feasible(memory: NDArray[np.float64], cap: str | float | None) -> NDArray[np.bool_]:

@@ -16,7 +16,14 @@ from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.repeats import averaged
 from optuna_peppp.space import FORMAT_NAMES, ConfigurationSpace
-from optuna_peppp.trials import check_minimized, error_of
+from optuna_peppp.trials import (
+    Usage,
+    agreeing,
+    check_minimized,
+    misfit,
+    no_error,
+    warn_of_ignored,
+)
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -31,9 +38,10 @@ def measurements(
     """The measurements that a study holds: its completed trials whose parameters are in ``space``.
 
     A trial's error is its first value, in studies of one objective or more. Names that are not
-    of the space do not matter. A trial that lacks a name, or chose a value that the space does
-    not hold, measured nothing that the space knows: it is left out, unless that would leave out
-    every trial. Failed, pruned and unfinished trials have no final error.
+    of the space do not matter. What measured nothing that the space knows is left out, as by the
+    sampler: a trial that lacks a name, or chose a value that the space does not hold, and one
+    whose error is not between 0 and 1 (to 1e-6, which is taken for rounding noise). Failed,
+    pruned and unfinished trials have no final error.
 
     Args:
         study: A study whose first objective is the error, minimized.
@@ -44,14 +52,14 @@ def measurements(
         that was measured again is there again.
 
     Raises:
-        ValueError: The first objective is maximized; trials were completed, but none of them in
-            ``space``; or an error is not between 0 and 1.
+        ValueError: The first objective is maximized; or trials were completed, but all of them
+            tune something else.
+
+    Warns:
+        UserWarning: Trials reported what is no error, or none of them took every name.
     """
-    trials = _measured(study, space)
-    return (
-        np.array([index for index, _ in trials], dtype=np.intp),
-        np.array([trial.values[0] for _, trial in trials], dtype=np.float64),
-    )
+    usage = _measuring(study, space)
+    return usage.indices, usage.errors
 
 
 def predict(
@@ -72,8 +80,10 @@ def predict(
         ValueError: As :func:`measurements` does, and for ``memory`` of the wrong length or with
             entries that are not positive numbers.
     """
-    indices, errors = measurements(study, meta.space)
-    return Prediction.from_measurements(meta, memory, indices, errors, test_images=test_images)
+    usage = _measuring(study, meta.space)
+    return Prediction.from_measurements(
+        meta, memory, usage.indices, usage.errors, test_images=test_images
+    )
 
 
 def error_matrix_from_studies(
@@ -109,16 +119,16 @@ def error_matrix_from_studies(
     tasks, errors, bytes_needed = [], [], []
     for row, study in enumerate(studies):
         try:
-            trials = _measured(study, space)
-            if not trials:
-                raise ValueError(f"study {study.study_name!r} has no completed trial")
-            known = _reported_memory(study, trials, space) if given is None else given
+            usage = _usage(study, space)
+            if not usage.measured:
+                raise ValueError(_nothing(study, usage, space))
         except ValueError as problem:
             warnings.warn(f"left out: {problem}", stacklevel=2)
             continue
-        indices = [index for index, _ in trials]
+        warn_of_ignored(study, usage, space, set())
+        known = _reported_memory(study, usage, space) if given is None else given
         tasks.append(study.study_name)
-        errors.append(averaged(indices, [trial.values[0] for _, trial in trials], len(space)))
+        errors.append(averaged(usage.indices, usage.errors, len(space)))
         bytes_needed.append(known if known.ndim == 1 else known[row])
     if not tasks:
         raise ValueError(
@@ -148,41 +158,44 @@ def space_of(studies: Iterable[Study]) -> ConfigurationSpace:
     return Counter(tuned).most_common(1)[0][0]
 
 
-def _measured(study: Study, space: ConfigurationSpace) -> list[tuple[int, FrozenTrial]]:
-    """Configurations and their completed trials; see :func:`measurements`."""
+def _measuring(study: Study, space: ConfigurationSpace) -> Usage:
+    """What the trials of a study hold that must tune the space; see :func:`measurements`."""
+    usage = _usage(study, space)
+    reason = misfit(study, usage, space)
+    if reason and not any(agreeing(trial, space).size for trial in usage.misfits):
+        raise ValueError(reason)
+    warn_of_ignored(study, usage, space, set(), stacklevel=3)
+    return usage
+
+
+def _nothing(study: Study, usage: Usage, space: ConfigurationSpace) -> str:
+    """Why a study measured nothing."""
+    if usage.no_errors:
+        return no_error(study, usage.no_errors)
+    return misfit(study, usage, space) or f"study {study.study_name!r} has no completed trial"
+
+
+def _usage(study: Study, space: ConfigurationSpace) -> Usage:
+    """What the trials of a study hold."""
     check_minimized(study)
-    measured: list[tuple[int, FrozenTrial]] = []
-    misfit = ""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        try:
-            index = space.index(trial.params)
-        except ValueError as problem:
-            misfit = f"Trial {trial.number}: {problem}"
-            continue
-        error_of(trial, study)
-        measured.append((index, trial))
-    if misfit and not measured:
-        raise ValueError(
-            f"study {study.study_name!r} must tune {', '.join(space.names)} with the choices of "
-            f"the space, as space.suggest(trial) does; no completed trial fits. {misfit}"
-        )
-    return measured
+    return Usage.of(study.get_trials(deepcopy=False), space)
 
 
-def _reported_memory(
-    study: Study, trials: list[tuple[int, FrozenTrial]], space: ConfigurationSpace
-) -> NDArray[np.float64]:
-    """Shape (d,), the second values of a study, averaged; NaN where it measured nothing."""
+def _reported_memory(study: Study, usage: Usage, space: ConfigurationSpace) -> NDArray[np.float64]:
+    """Shape (d,), the second values of a study, averaged; NaN where it reported none."""
     if len(study.directions) == 1:
         return np.full(len(space), np.nan)
-    for _, trial in trials:
-        if not 0 < trial.values[1] < np.inf:
-            raise ValueError(
-                f"trial {trial.number} of study {study.study_name!r} must report its memory, a "
-                f"positive number of bytes, as its second value; got {trial.values[1]}. Pass "
-                "memory to use none of the reported"
-            )
-    return averaged([index for index, _ in trials], [t.values[1] for _, t in trials], len(space))
+    values = np.array([trial.values[1] for trial in usage.measured], dtype=np.float64)
+    known = (values > 0) & (values < np.inf)
+    if not known.all():
+        bad = usage.measured[int(known.argmin())]
+        warnings.warn(
+            f"ignored: trial {bad.number} of study {study.study_name!r} must report its memory, a "
+            f"positive number of bytes, as its second value; got {bad.values[1]}. Pass memory to "
+            "use none of the reported",
+            stacklevel=3,
+        )
+    return averaged(usage.indices[known], values[known], len(space))
 
 
 def _tuned(study: Study) -> ConfigurationSpace | None:
@@ -191,7 +204,7 @@ def _tuned(study: Study) -> ConfigurationSpace | None:
     seen = Counter(_categorical(trial) for trial in trials)
     try:
         return ConfigurationSpace(dict(seen.most_common(1)[0][0])) if seen else None
-    except ValueError:  # choices that are None or truth values, formats that are none
+    except ValueError:  # choices that are None, formats that are none
         return None
 
 

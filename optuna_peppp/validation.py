@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp.space import ConfigurationSpace
+
+ROUNDING: Final = 1e-6
+"""An error that is less than 0 or more than 1 by no more than this is rounding noise, as of
+accuracies that were added up batch by batch: it counts as 0 or 1."""
+
+
+def as_error(value: float) -> float | None:
+    """The error in [0, 1] that a value stands for, None where it is no error.
+
+    >>> as_error(0.25), as_error(-2e-16), as_error(54.0)
+    (0.25, 0.0, None)
+    """
+    return min(max(float(value), 0.0), 1.0) if -ROUNDING <= value <= 1 + ROUNDING else None
 
 
 def check_measurements(
     indices: ArrayLike, errors: ArrayLike, d: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Measured configurations and their errors as arrays, both of shape (m,).
+
+    Errors that leave [0, 1] by rounding noise are put back (``ROUNDING``).
 
     Raises:
         ValueError: A shape is wrong, an index is out of range or an error is not in [0, 1].
@@ -27,13 +44,13 @@ def check_measurements(
     bad = np.flatnonzero((where < 0) | (where >= d))
     if bad.size:
         raise ValueError(f"indices must be between 0 and {d - 1}; got {where[bad[0]]}")
-    bad = np.flatnonzero(~((measured >= 0) & (measured <= 1)))
+    bad = np.flatnonzero(~((measured >= -ROUNDING) & (measured <= 1 + ROUNDING)))
     if bad.size:
         raise ValueError(
             "errors must lie in [0, 1], the ratio of misclassified images; "
             f"errors[{bad[0]}] is {measured[bad[0]]}"
         )
-    return where.astype(np.intp), measured
+    return where.astype(np.intp), np.clip(measured, 0.0, 1.0)
 
 
 def validate_memory(memory: ArrayLike, space: ConfigurationSpace) -> NDArray[np.float64]:

@@ -244,10 +244,11 @@ def test_bayesian_learns_nothing_from_pruned_and_failed_trials() -> None:
     assert SPACE.index(SPACE.suggest(trial)) == first
     study.tell(trial, state=TrialState.FAIL)
     trial = study.ask()
-    assert SPACE.index(SPACE.suggest(trial)) == first
+    second = SPACE.index(SPACE.suggest(trial))
+    assert second == worthiest({}, spent=[first])
     trial.report(7.0, step=1)
     study.tell(trial, state=TrialState.PRUNED)
-    assert next_asked(study) == worthiest({}, spent=[first])
+    assert next_asked(study) == worthiest({}, spent=[first, second])
 
 
 def test_bayesian_goes_on_from_what_is_enqueued() -> None:
@@ -272,18 +273,109 @@ def test_enqueued_configurations_beyond_the_cap_are_measured_and_learned_from() 
     assert next_asked(study) == worthiest({5: ERRORS[0, 5], 4: ERRORS[0, 4]}, cap=210)
 
 
-@pytest.mark.parametrize("error", [1.5, 54.0, -0.1, float("inf")])
-def test_bayesian_refuses_an_error_that_is_no_ratio(error: float) -> None:
+NO_ERRORS = [1.5, 54.0, -0.1, float("inf"), -float("inf")]
+
+
+@pytest.mark.parametrize("error", NO_ERRORS)
+def test_what_is_no_error_tells_nothing_and_is_warned_of_once(error: float) -> None:
     study = optuna.create_study(study_name="task", sampler=PEPPPSampler(META, MEMORY))
     add(study, 3, 0.5)
     trial = study.ask()
-    SPACE.suggest(trial)
-    study.tell(trial, error)
-    with pytest.raises(
-        ValueError,
-        match=rf"trial 1 of study 'task' must report an error between 0 and 1, .*; got {error}$",
-    ):
+    index = SPACE.index(SPACE.suggest(trial))
+    with pytest.warns(
+        UserWarning,
+        match=rf"^ignored: trial 1 of study 'task' must report an error between .*; got {error}$",
+    ) as caught:
+        study.tell(trial, error)
+    assert len(caught) == 1
+    # Any further warning is an error here. It comes last, as what failed does.
+    asked_for = [next_asked(study) for _ in range(D - 1)]
+    assert asked_for[0] == worthiest({3: 0.5}, spent=[index])
+    assert sorted(asked_for) == sorted({*range(D)} - {3})
+    assert asked_for[-1] == index
+
+
+def test_a_new_sampler_warns_once_of_all_that_is_no_error() -> None:
+    study = optuna.create_study(study_name="task")
+    for index in range(3):
+        add(study, index, 54.0 + index)
+    study.sampler = PEPPPSampler(META, MEMORY)
+    with pytest.warns(
+        UserWarning, match=r"trial 0 .*; got 54\.0 \(2 more trials like it\)$"
+    ) as caught:
         next_asked(study)
+    assert len(caught) == 1
+    study.sampler = pickle.loads(pickle.dumps(study.sampler))
+    next_asked(study)
+
+
+def test_rounding_noise_is_no_reason_to_stop() -> None:
+    study = optuna.create_study(sampler=PEPPPSampler(META, MEMORY))
+    study.optimize(lambda trial: (SPACE.index(SPACE.suggest(trial)) % 2) * (1 + 2e-10) - 1e-10, 4)
+    measured = {SPACE.index(trial.params): trial.values[0] for trial in study.trials}
+    assert len(measured) == 4
+    clipped = {index: min(max(error, 0.0), 1.0) for index, error in measured.items()}
+    assert next_asked(study) == worthiest(clipped)
+
+
+@pytest.mark.parametrize("strategy", get_args(Strategy))
+@pytest.mark.parametrize("name", SPACE.names)
+def test_an_objective_that_asks_for_some_names_tells_nothing_but_goes_on(
+    strategy: Strategy, name: str
+) -> None:
+    study = optuna.create_study(sampler=PEPPPSampler(META, MEMORY, strategy=strategy, seed=0))
+    choices = SPACE.choices[name]
+
+    def objective(trial: Trial) -> float:
+        return 0.01 * trial.number + 0.0 * (trial.suggest_categorical(name, choices) in choices)
+
+    with pytest.warns(UserWarning, match="^nothing is learned: .* no completed trial fits") as told:
+        study.optimize(objective, n_trials=len(choices))
+    assert len(told) == 1
+    assert {trial.params[name] for trial in study.trials} == set(choices)
+    # Each takes another value, and what they report has no say.
+    if strategy == "bayesian":
+        assert next_asked(study) == worthiest({})
+
+
+def test_trials_of_some_names_are_not_worth_a_warning_beside_whole_ones() -> None:
+    study = optuna.create_study(sampler=PEPPPSampler(META, MEMORY))
+    add(study, 2, 0.5)
+    trial = study.ask()
+    trial.suggest_categorical("format_a", SPACE.choices["format_a"])
+    study.tell(trial, 0.0)
+    free = np.setdiff1d(np.arange(D), SPACE.matching(trial.params))
+    assert next_asked(study) == worthiest({2: 0.5}, spent=np.setdiff1d(np.arange(D), free).tolist())
+
+
+@pytest.mark.parametrize(
+    ("failed", "measured", "first"),
+    [
+        ([4, 5], {}, [0, 1, 2, 3]),
+        ([3, 5], {}, [0, 1, 2]),
+        ([3, 4], {1: 0.5}, [0, 2]),
+        # One failure is no sign of a full memory, nor are those of few bits.
+        ([3], {}, [0, 1, 2, 4, 5]),
+        ([3, 3], {}, [0, 1, 2, 4, 5]),
+        ([0, 1], {3: 0.5}, [2, 4, 5]),
+        ([3, 5], {4: 0.5}, [0, 1, 2]),
+        # It is an order only.
+        ([0, 1], {}, [2, 3, 4, 5]),
+    ],
+)
+@pytest.mark.parametrize("strategy", get_args(Strategy))
+def test_where_large_ones_fail_smaller_ones_come_first(
+    strategy: Strategy, failed: list[int], measured: dict[int, float], first: list[int]
+) -> None:
+    study = optuna.create_study(sampler=PEPPPSampler(META, MEMORY, strategy=strategy, seed=0))
+    for index in failed:
+        add(study, index, 0.0, TrialState.FAIL)
+    for index, error in measured.items():
+        add(study, index, error)
+    order = [next_asked(study) for _ in range(D - len(measured))]
+    assert sorted(order[: len(first)]) == first
+    assert sorted([*order, *measured]) == list(range(D))
+    assert set(order[-len(set(failed)) :]) == set(failed)
 
 
 def test_errors_of_other_spaces_are_not_ours_to_refuse() -> None:
@@ -329,7 +421,7 @@ def test_measurement_cap_that_is_no_size() -> None:
 def test_unknown_strategy() -> None:
     strategy: Any = "grid"
     with pytest.raises(
-        ValueError, match="one of 'bayesian', 'ed-mf', 'qr-mf', 'random-mf'; got 'grid'"
+        ValueError, match="must be 'bayesian', 'ed-mf', 'qr-mf' or 'random-mf'; got 'grid'"
     ):
         PEPPPSampler(META, MEMORY, strategy=strategy)
 

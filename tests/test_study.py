@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -110,14 +111,78 @@ def test_foreign_trials_that_did_not_finish_are_no_reason_to_refuse(study: Study
     assert measurements(study, SPACE)[0].size == 0
 
 
-@pytest.mark.parametrize("error", [1.5, 54.0, -0.1, float("inf")])
-def test_errors_that_are_no_ratio(study: Study, error: float) -> None:
+NO_ERRORS = [1.5, 54.0, -0.1, float("inf")]
+
+
+@pytest.mark.parametrize("error", NO_ERRORS)
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda study: measurements(study, SPACE)[0],
+        lambda study: np.flatnonzero(predict(study, META, MEMORY).measured),
+        lambda study: np.flatnonzero(error_matrix_from_studies([study], SPACE).observed[0]),
+    ],
+)
+def test_what_is_no_error_is_ignored_with_one_warning(
+    study: Study, error: float, read: Callable[[Study], Any]
+) -> None:
     add(study, SPACE.params(0), 0.5, 1.0)
-    add(study, SPACE.params(1), error, 1.0)
-    with pytest.raises(
-        ValueError, match=rf"trial 1 of study 'task' must report an error between .* got {error}"
+    for index in (1, 2, 0):
+        add(study, SPACE.params(index), error, 1.0)
+    with pytest.warns(
+        UserWarning,
+        match=rf"^ignored: trial 1 of study 'task' must report an error between .*; got {error} "
+        r"\(2 more trials like it\)$",
+    ) as caught:
+        assert list(read(study)) == [0]
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_a_study_of_nothing_but_no_errors_is_predicted_as_if_it_were_empty(study: Study) -> None:
+    expected = predict(study, META, MEMORY)
+    add(study, SPACE.params(0), 50.0, 1.0)
+    with pytest.warns(UserWarning, match="trial 0 .*; got 50.0$"):
+        np.testing.assert_array_equal(predict(study, META, MEMORY).draws, expected.draws)
+
+
+def test_rounding_noise_is_clipped(study: Study) -> None:
+    for index, error in enumerate((-2.2e-16, 1 + 1e-10, 1e-7)):
+        add(study, SPACE.params(index), error, 1.0)
+    assert measurements(study, SPACE)[1].tolist() == [0.0, 1.0, 1e-7]
+    assert predict(study, META, MEMORY).mean[:3].tolist() == [0.0, 1.0, 1e-7]
+    assert error_matrix_from_studies([study], SPACE).errors[0, :3].tolist() == [0.0, 1.0, 1e-7]
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+@pytest.mark.parametrize("name", SPACE.names)
+def test_a_study_that_asked_for_some_names_measured_nothing(
+    study: Study, name: str, claimed: bool
+) -> None:
+    expected = predict(study, META, MEMORY)
+    for _ in range(2):
+        study.add_trial(
+            create_trial(
+                params={name: SPACE.params(3)[name]},
+                distributions={name: SPACE.distributions()[name]},
+                values=(0.25, 1.0),
+                system_attrs={"peppp:configuration": SPACE.params(3)} if claimed else {},
+            )
+        )
+    reason = "study 'task' must tune format_a, learning_rate .* no completed trial fits. Trial 1: "
+    with pytest.warns(UserWarning, match=f"^nothing is learned: {reason}") as caught:
+        prediction = predict(study, META, MEMORY)
+    assert [warning.filename for warning in caught] == [__file__]
+    np.testing.assert_array_equal(prediction.draws, expected.draws)
+    with pytest.warns(UserWarning, match=reason):
+        assert measurements(study, SPACE)[0].size == 0
+    with (
+        pytest.warns(UserWarning, match=f"^left out: {reason}"),
+        pytest.raises(ValueError, match="of 1 none does"),
     ):
-        measurements(study, SPACE)
+        error_matrix_from_studies([study], SPACE)
+    # Beside a whole one they are not worth a word.
+    add(study, SPACE.params(0), 0.5, 1.0)
+    assert measurements(study, SPACE)[0].tolist() == [0]
 
 
 def test_a_maximized_first_objective() -> None:
@@ -196,19 +261,14 @@ def test_memory_is_unknown_where_it_is_no_objective() -> None:
 
 
 def test_studies_that_cannot_be_rows_are_left_out_and_named() -> None:
-    good, empty, other, percent, sizeless = studies_of(
-        "good", "empty", "other", "percent", "sizeless"
-    )
+    good, empty, other, percent = studies_of("good", "empty", "other", "percent")
     accuracy = optuna.create_study(study_name="accuracy", directions=["maximize", "minimize"])
     add(good, SPACE.params(0), 0.5, 100.0)
     add(other, {"width": 4}, 0.5, 100.0, width=IntDistribution(1, 9))
     add(percent, SPACE.params(0), 50.0, 100.0)
-    add(sizeless, SPACE.params(0), 0.5, 0.0)
     add(accuracy, SPACE.params(0), 0.5, 100.0)
     with pytest.warns(UserWarning, match="left out") as caught:
-        matrix = error_matrix_from_studies(
-            iter([empty, other, good, percent, sizeless, accuracy]), SPACE
-        )
+        matrix = error_matrix_from_studies(iter([empty, other, good, percent, accuracy]), SPACE)
     assert matrix.tasks == ("good",)
     told = [str(warning.message) for warning in caught]
     assert {warning.filename for warning in caught} == {__file__}
@@ -216,11 +276,24 @@ def test_studies_that_cannot_be_rows_are_left_out_and_named() -> None:
         "study 'empty' has no completed trial",
         "study 'other' must tune format_a, learning_rate",
         "trial 0 of study 'percent' must report an error between 0 and 1",
-        "trial 0 of study 'sizeless' must report its memory, a positive number of bytes",
         "study 'accuracy' must minimize its first objective",
     ]
     for message, reason in zip(told, reasons, strict=True):
         assert message.startswith(f"left out: {reason}")
+
+
+@pytest.mark.parametrize("memory", [0.0, -1.0, float("inf")])
+def test_what_is_no_memory_is_unknown_with_one_warning(study: Study, memory: float) -> None:
+    add(study, SPACE.params(0), 0.5, 100.0)
+    for _ in range(2):
+        add(study, SPACE.params(1), 0.25, memory)
+    with pytest.warns(
+        UserWarning, match=rf"^ignored: trial 1 of study 'task' must report its .*; got {memory}\."
+    ) as caught:
+        matrix = error_matrix_from_studies([study], SPACE)
+    assert [warning.filename for warning in caught] == [__file__]
+    np.testing.assert_array_equal(matrix.errors[0, :2], [0.5, 0.25])
+    np.testing.assert_array_equal(matrix.memory[0, :2], [100.0, np.nan])
 
 
 def test_no_study_can_be_a_row() -> None:
@@ -276,14 +349,14 @@ def test_the_space_of_a_study_is_that_of_most_of_its_completed_trials(study: Stu
 
 
 def test_studies_without_a_space() -> None:
-    numbers, flags, queued = studies_of("numbers", "flags", "queued")
+    numbers, nones, queued = studies_of("numbers", "nones", "queued")
     add(numbers, {"width": 4}, 0.5, 1.0, width=IntDistribution(1, 9))
-    add(flags, {"flag": True}, 0.5, 1.0, flag=CategoricalDistribution((True, False)))
+    add(nones, {"depth": 1}, 0.5, 1.0, depth=CategoricalDistribution((1, None)))
     queued.enqueue_trial(SPACE.params(0))
     with pytest.raises(ValueError, match="completed trials with categorical parameters"):
-        space_of([numbers, flags, queued])
+        space_of([numbers, nones, queued])
     add(queued, SPACE.params(0), 0.5, 1.0)
-    assert space_of([numbers, flags, queued]) == SPACE
+    assert space_of([numbers, nones, queued]) == SPACE
 
 
 def test_predict_without_measurements_is_what_past_tasks_tell(study: Study) -> None:

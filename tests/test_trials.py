@@ -1,24 +1,34 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from optuna_peppp.space import ConfigurationSpace
-from optuna_peppp.trials import Usage, check_minimized, configuration_of, error_of
+from optuna_peppp.trials import Usage, agreeing, check_minimized, configuration_of
+from optuna_peppp.validation import ROUNDING
 
 SPACE = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1", "1-4-3"], "learning_rate": [0.1, 0.01]})
 
 
-def trial_of(index: int, state: TrialState, error: float = 0.5) -> FrozenTrial:
+def trial_of(
+    index: int,
+    state: TrialState,
+    error: float = 0.5,
+    taken: Sequence[str] = SPACE.names,
+    **further: Any,
+) -> FrozenTrial:
     return create_trial(
         state=state,
-        params=SPACE.params(index),
-        distributions=SPACE.distributions(),
+        params={name: SPACE.params(index)[name] for name in taken},
+        distributions={name: SPACE.distributions()[name] for name in taken},
         value=error if state == TrialState.COMPLETE else None,
+        **further,
     )
 
 
@@ -52,9 +62,43 @@ def test_configuration_of(
     assert configuration_of(trial, SPACE) == expected
 
 
+@pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])
+@pytest.mark.parametrize("attribute", ["fixed_params", "peppp:configuration"])
+@pytest.mark.parametrize("taken", [[], ["format_a"], ["learning_rate"]])
+def test_a_finished_trial_holds_what_it_took_whatever_it_claimed(
+    state: TrialState, attribute: str, taken: list[str]
+) -> None:
+    trial = trial_of(3, state, taken=taken, system_attrs={attribute: SPACE.params(3)})
+    assert configuration_of(trial, SPACE) is None
+    usage = Usage.of([trial], SPACE)
+    assert not usage.measured
+    assert not usage.finished.any()
+    assert not usage.live.any()
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        (SPACE.params(3), [3]),
+        ({"format_a": "1-4-1"}, [2, 3]),
+        ({"learning_rate": 0.01, "width": 4}, [1, 3, 5]),
+        ({}, []),
+        ({"width": 4}, []),
+        ({"format_a": "1-8-23"}, []),
+        ({"format_a": "1-8-23", "learning_rate": 0.01}, []),
+    ],
+)
+def test_agreeing(params: dict[str, Any], expected: list[int]) -> None:
+    distributions: dict[str, BaseDistribution] = {
+        name: CategoricalDistribution((value,)) for name, value in params.items()
+    }
+    trial = create_trial(params=params, distributions=distributions, value=0.5)
+    assert agreeing(trial, SPACE).tolist() == expected
+
+
 def test_usage_counts_what_each_state_means() -> None:
     trials = [
-        trial_of(0, TrialState.COMPLETE),
+        trial_of(0, TrialState.COMPLETE, 0.75),
         trial_of(0, TrialState.COMPLETE),
         trial_of(1, TrialState.PRUNED),
         trial_of(2, TrialState.RUNNING),
@@ -62,37 +106,51 @@ def test_usage_counts_what_each_state_means() -> None:
         trial_of(3, TrialState.FAIL),
         trial_of(4, TrialState.COMPLETE),
         create_trial(state=TrialState.RUNNING),
+        create_trial(state=TrialState.FAIL),
+        trial_of(5, TrialState.COMPLETE, 54.0),
+        trial_of(4, TrialState.COMPLETE, taken=["format_a"]),
+        trial_of(3, TrialState.FAIL, taken=["learning_rate"]),
+        trial_of(3, TrialState.PRUNED, taken=["learning_rate"]),
     ]
     usage = Usage.of(trials, SPACE)
-    assert usage.completed == ((0, trials[0]), (0, trials[1]), (4, trials[6]))
-    np.testing.assert_array_equal(usage.spent, [2, 1, 0, 0, 1, 0])
+    assert usage.measured == (trials[0], trials[1], trials[6])
+    np.testing.assert_array_equal(usage.indices, [0, 0, 4])
+    np.testing.assert_array_equal(usage.errors, [0.75, 0.5, 0.5])
+    np.testing.assert_array_equal(usage.finished, [2, 1, 0, 0, 1, 0])
+    np.testing.assert_array_equal(usage.failures, [0, 2, 0, 3, 1, 4])
+    np.testing.assert_array_equal(usage.spent, [2, 1, 0, 1, 1, 1])
     np.testing.assert_array_equal(usage.live, [0, 0, 2, 0, 0, 0])
-    assert [usage.crowding(index) for index in (0, 2, 5)] == [(2, 0), (0, 2), (0, 0)]
+    np.testing.assert_array_equal(usage.broken, [3])
+    assert usage.misfits == (trials[10],)
+    assert usage.no_errors == (trials[9],)
+    assert [usage.crowding(index) for index in (0, 2, 5)] == [(2, 0, 0), (0, 2, 0), (1, 0, 4)]
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        *[(error, error) for error in (0.0, 0.25, 1.0)],
+        *[(-2.2e-16, 0.0), (-ROUNDING, 0.0), (1 + 1e-10, 1.0), (1 + ROUNDING, 1.0)],
+        *[(value, None) for value in (-0.01, -2e-6, 1.01, 1 + 2e-6, 54.0)],
+        *[(value, None) for value in (float("inf"), -float("inf"))],
+    ],
+)
+def test_the_error_is_the_first_value_without_rounding_noise(
+    objectives: int, value: float, error: float | None
+) -> None:
+    trial = create_trial(
+        params=SPACE.params(2),
+        distributions=SPACE.distributions(),
+        values=[value, 7.0, float("inf")][:objectives],
+    )
+    usage = Usage.of([trial], SPACE)
+    assert usage.errors.tolist() == ([] if error is None else [error])
+    assert usage.finished[2] == (error is not None)
+    assert usage.failures[2] == (error is None)
 
 
 def test_the_error_is_minimized() -> None:
     check_minimized(optuna.create_study(directions=["minimize", "maximize"]))
     with pytest.raises(ValueError, match="must minimize its first objective, the error"):
         check_minimized(optuna.create_study(direction="maximize"))
-
-
-@pytest.mark.parametrize("error", [0.0, 0.25, 1.0])
-def test_the_error_is_the_first_value(error: float) -> None:
-    study = optuna.create_study(directions=["minimize", "minimize"])
-    study.add_trial(
-        create_trial(
-            params=SPACE.params(0), distributions=SPACE.distributions(), values=(error, 7.0)
-        )
-    )
-    assert error_of(study.trials[0], study) == error
-
-
-@pytest.mark.parametrize("error", [-0.01, 1.01, 54.0, float("inf")])
-def test_an_error_that_is_no_ratio_is_refused(error: float) -> None:
-    study = optuna.create_study(study_name="task")
-    study.add_trials([trial_of(0, TrialState.COMPLETE), trial_of(1, TrialState.COMPLETE, error)])
-    with pytest.raises(
-        ValueError,
-        match=rf"^trial 1 of study 'task' must report an error between 0 and 1, .*; got {error}$",
-    ):
-        error_of(study.trials[1], study)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -227,23 +228,184 @@ def test_foreign_fixed_values_are_kept(study: Study, strategy: Strategy) -> None
     assert [index] == first_asked(strategy, 1)
 
 
-def test_failed_configurations_are_free_again(study: Study, strategy: Strategy) -> None:
-    first, second = first_asked(strategy, 2)
-    trial, index = ask(study)
+def test_failed_configurations_are_free_again_after_all_others(strategy: Strategy) -> None:
+    study = small_study(strategy)
+    trial = study.ask()
+    failed = SMALL.index(SMALL.suggest(trial))
     study.tell(trial, state=TrialState.FAIL)
-    assert index == first
-    study.optimize(objective, n_trials=2)
-    assert asked(study) == [first, first, second]
+    study.optimize(small_objective, n_trials=2 * len(SMALL))
+    configurations = [SMALL.index(trial.params) for trial in study.trials]
+    assert sorted(configurations[1:]) == list(range(len(SMALL)))
+    assert configurations[-1] == failed
 
 
-def test_diverged_to_nan_is_free_again(study: Study) -> None:
-    def nan_objective(trial: Trial) -> tuple[float, float]:
-        return float("nan"), objective(trial)[1]
+SMALL = ConfigurationSpace({"format_a": ["1-3-1", "1-4-3"], "learning_rate": [0.1, 0.01, 0.001]})
+SMALL_MEMORY = np.arange(1.0, 7.0)
+SMALL_META = MetaModel.fit(
+    ErrorMatrix(SMALL, TASKS, ERRORS[:, : len(SMALL)], np.tile(SMALL_MEMORY, (len(TASKS), 1)))
+)
 
-    study.optimize(nan_objective, n_trials=1)
-    study.optimize(objective, n_trials=1)
-    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
-    assert asked(study)[0] == asked(study)[1]
+
+def small_study(strategy: Strategy, **kwargs: Any) -> Study:
+    sampler = PEPPPSampler(SMALL_META, SMALL_MEMORY, strategy=strategy, seed=1)
+    return make_study(sampler, **kwargs)
+
+
+def small_objective(trial: Trial) -> tuple[float, float]:
+    index = SMALL.index(SMALL.suggest(trial))
+    return float(ERRORS[0, index]), float(SMALL_MEMORY[index])
+
+
+def _raises(trial: Trial) -> tuple[float, float]:
+    raise RuntimeError("out of memory")
+
+
+def _is_nan(trial: Trial) -> tuple[float, float]:
+    return float("nan"), 1.0
+
+
+def _is_no_number(trial: Trial) -> Any:
+    return None
+
+
+def _is_no_error(trial: Trial) -> tuple[float, float]:
+    return float("inf"), 1.0
+
+
+def failing(result: Callable[[Trial], Any], broken: set[int]) -> Callable[[Trial], Any]:
+    """An objective that comes to nothing in some configurations of the small space."""
+
+    def objective(trial: Trial) -> Any:
+        values = small_objective(trial)
+        return result(trial) if SMALL.index(trial.params) in broken else values
+
+    return objective
+
+
+@pytest.mark.filterwarnings("ignore:ignored. trial:UserWarning")
+@pytest.mark.parametrize("broken", [{5}, {0, 2, 4}, {2, 3, 4, 5}, set(range(6))])
+@pytest.mark.parametrize("result", [_raises, _is_nan, _is_no_number, _is_no_error])
+def test_what_always_fails_comes_last_and_the_study_ends(
+    strategy: Strategy, result: Callable[[Trial], Any], broken: set[int]
+) -> None:
+    study = small_study(strategy)
+    study.optimize(failing(result, broken), n_trials=100, catch=(RuntimeError,))
+    tried = [SMALL.index(trial.params) for trial in study.trials]
+    assert sorted(tried[: len(SMALL)]) == list(range(len(SMALL)))
+    for position in range(len(SMALL), len(tried)):  # fewest failures first
+        counts = np.bincount(tried[:position], minlength=len(SMALL))
+        assert counts[tried[position]] == counts[sorted(broken)].min()
+    counts = np.bincount(tried)
+    assert counts.tolist() == [3 if index in broken else 1 for index in range(len(SMALL))]
+
+
+@pytest.mark.parametrize("broken", [{0, 2, 4}, set(range(6))])
+def test_a_study_of_threads_ends_too(strategy: Strategy, broken: set[int]) -> None:
+    study = small_study(strategy)
+    study.optimize(failing(_raises, broken), n_trials=100, n_jobs=3, catch=(RuntimeError,))
+    counts = np.bincount([SMALL.index(trial.params) for trial in study.trials])
+    assert counts.min() >= 1
+    assert counts[sorted(broken)].min() >= 3
+    assert len(study.trials) < 50
+
+
+def test_threads_that_fail_try_other_configurations(study: Study) -> None:
+    def fails(trial: Trial) -> tuple[float, float]:
+        objective(trial)
+        raise RuntimeError("out of memory")
+
+    study.optimize(fails, n_trials=60, n_jobs=4, catch=(RuntimeError,))
+    assert len(set(asked(study))) == 60
+
+
+def test_whoever_asks_on_gets_what_failed_least_often(strategy: Strategy) -> None:
+    """By ask and tell nothing stops: what fails takes three turns for one of the others."""
+    study = small_study(strategy)
+    tried = []
+    for _ in range(3 * 10):
+        trial = study.ask()
+        tried.append(SMALL.index(SMALL.suggest(trial)))
+        if tried[-1] in (1, 4):
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            study.tell(trial, (0.5, 1.0))
+    assert np.bincount(tried).tolist() == [3, 9, 3, 3, 9, 3]
+
+
+@pytest.mark.parametrize("open_storage", [_sqlite, _journal])
+def test_what_failed_is_not_asked_for_after_a_restart(
+    strategy: Strategy, tmp_path: Path, open_storage: Callable[[Path], BaseStorage]
+) -> None:
+    tried = []
+    for _ in range(len(SMALL)):
+        study = small_study(
+            strategy, storage=open_storage(tmp_path), study_name="task", load_if_exists=True
+        )
+        with pytest.raises(RuntimeError):
+            study.optimize(failing(_raises, set(range(6))), n_trials=1)
+        tried.append(SMALL.index(study.trials[-1].params))
+    assert sorted(tried) == list(range(len(SMALL)))
+
+
+def test_failures_count_for_what_is_enqueued_in_part(strategy: Strategy) -> None:
+    study = small_study(strategy)
+    for _ in range(3):
+        study.enqueue_trial({"format_a": "1-4-3"})
+    study.optimize(failing(_raises, {3, 4, 5}), n_trials=3, catch=(RuntimeError,))
+    assert sorted(SMALL.index(trial.params) for trial in study.trials) == [3, 4, 5]
+
+
+def test_failures_before_all_names_are_asked_for_count_for_what_agrees(
+    strategy: Strategy,
+) -> None:
+    study = small_study(strategy)
+
+    def objective(trial: Trial) -> tuple[float, float]:
+        trial.suggest_categorical("learning_rate", SMALL.choices["learning_rate"])
+        if trial.number < 3:
+            raise RuntimeError("cannot be built")
+        return small_objective(trial)
+
+    study.optimize(objective, n_trials=3, catch=(RuntimeError,))
+    assert {trial.params["learning_rate"] for trial in study.trials} == {0.1, 0.01, 0.001}
+
+
+def test_failures_without_our_names_count_for_nothing(strategy: Strategy) -> None:
+    study = small_study(strategy)
+    for _ in range(9):
+        study.tell(study.ask(), state=TrialState.FAIL)
+    study.optimize(small_objective, n_trials=100)
+    assert sorted(SMALL.index(trial.params) for trial in study.trials[9:]) == list(range(6))
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+def test_stale_trials_of_killed_workers_come_last(strategy: Strategy, tmp_path: Path) -> None:
+    storage = RDBStorage(f"sqlite:///{tmp_path / 'study.db'}", heartbeat_interval=1, grace_period=1)
+    study = small_study(strategy, storage=storage)
+    trial = study.ask()
+    killed = SMALL.index(SMALL.suggest(trial))
+    storage.record_heartbeat(trial._trial_id)
+    time.sleep(2.1)
+    study.optimize(small_objective, n_trials=100)
+    configurations = [SMALL.index(trial.params) for trial in study.trials]
+    assert study.trials[0].state == TrialState.FAIL
+    assert sorted(configurations[1:]) == list(range(len(SMALL)))
+    assert configurations[-1] == killed
+
+
+def test_what_fails_waits_for_what_others_run_no_longer_than_three_times(
+    strategy: Strategy,
+) -> None:
+    study = small_study(strategy)
+    abandoned = study.ask()
+    held = SMALL.index(SMALL.suggest(abandoned))
+    broken = set(range(len(SMALL))) - {held}
+    objective = failing(_raises, broken)
+    study.optimize(objective, n_trials=3 * len(broken) + 1, catch=(RuntimeError,))
+    tried = [SMALL.index(trial.params) for trial in study.trials]
+    assert tried.count(held) == 2
+    assert tried[-1] == held
 
 
 def test_running_configurations_are_taken(study: Study) -> None:
@@ -408,7 +570,9 @@ def _trial_of(params: dict[str, Value], state: TrialState, values: Sequence[floa
     )
 
 
-@pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE])
+@pytest.mark.parametrize(
+    "state", [TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE, TrialState.FAIL]
+)
 def test_yields_to_a_worker_that_was_faster(sampler: PEPPPSampler, state: TrialState) -> None:
     taken: list[int] = []
 
