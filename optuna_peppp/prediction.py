@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 import numpy as np
@@ -61,6 +61,8 @@ class Prediction:
         std: Shape (d,), standard deviation of what a measurement would find; 0 where measured.
         measured: Shape (d,), true where the error was measured.
         draws: Shape (s, d), equally likely outcomes of measuring everything.
+        violating: Indices of the configurations that were found to violate a constraint: they are
+            on no frontier and never recommended.
     """
 
     space: ConfigurationSpace
@@ -69,6 +71,7 @@ class Prediction:
     std: NDArray[np.float64]
     measured: NDArray[np.bool_]
     draws: NDArray[np.float64]
+    violating: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, dtype=np.intp))
 
     @classmethod
     def from_measurements(
@@ -79,6 +82,7 @@ class Prediction:
         errors: ArrayLike,
         *,
         test_images: int | None = None,
+        violating: ArrayLike = (),
     ) -> Self:
         """Keeps what was measured and predicts the rest by the posterior.
 
@@ -88,6 +92,7 @@ class Prediction:
             indices: Shape (m,), the measured configurations; repeats are averaged.
             errors: Shape (m,), their errors in [0, 1].
             test_images: How many images an error is counted on, where known.
+            violating: Indices of the configurations that violate a constraint.
 
         Raises:
             ValueError: A shape is wrong, a memory or ``test_images`` is not positive, an index is
@@ -104,7 +109,8 @@ class Prediction:
         measured = ~np.isnan(known)
         mean[measured] = draws[:, measured] = known[measured]
         std[measured] = 0.0
-        return cls(meta.space, bytes_needed, mean, std, measured, draws)
+        excluded = np.asarray(violating, dtype=np.intp)
+        return cls(meta.space, bytes_needed, mean, std, measured, draws, excluded)
 
     @property
     def frontier(self) -> NDArray[np.intp]:
@@ -113,7 +119,9 @@ class Prediction:
         Of configurations that agree exactly in error and memory one stays, a measured one if
         there is any: the frontier loses no point to a duplicate.
         """
-        return predicted_frontier(self.memory, self.mean, self.measured)
+        allowed = np.flatnonzero(self._allowed)
+        arrays = (self.memory[allowed], self.mean[allowed], self.measured[allowed])
+        return allowed[predicted_frontier(*arrays)]
 
     @property
     def interval(self) -> NDArray[np.float64]:
@@ -143,14 +151,22 @@ class Prediction:
         order, lowest = self._lowest()
         end, worst = reference(self.memory)
         needed = self.memory[order]
-        unit = (end - needed[0]) / (1 + MARGIN)
+        unit = (end - self.memory.min()) / (1 + MARGIN)
         areas = (worst - lowest) @ np.diff(needed, append=end) / unit
         low, high = np.quantile(areas, _INTERVAL)
         return float(areas.mean()), float(low), float(high)
 
+    @property
+    def _allowed(self) -> NDArray[np.bool_]:
+        """Shape (d,), true where no constraint is known to be violated."""
+        allowed = np.ones(len(self.memory), dtype=np.bool_)
+        allowed[self.violating] = False
+        return allowed
+
     def _lowest(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Configurations by growing memory; in every draw, the lowest error up to each."""
+        """Allowed configurations by growing memory; in every draw, the lowest error up to each."""
         order = np.argsort(self.memory, kind="stable")
+        order = order[self._allowed[order]]
         return order, np.minimum.accumulate(self.draws[:, order], axis=1)
 
     def recommend(self, memory_cap: str | float | None = None) -> Recommendation:
@@ -161,18 +177,23 @@ class Prediction:
                 no cap.
 
         Raises:
-            ValueError: The cap cannot be read, or every configuration needs more.
+            ValueError: The cap cannot be read, every configuration needs more, or all violate a
+                constraint.
         """
+        if not self._allowed.any():
+            raise ValueError(
+                "the study must hold a configuration that violates no constraint; all of them do"
+            )
         cap = np.inf if memory_cap is None else parse_size(memory_cap)
         allowed = self.frontier[self.memory[self.frontier] <= cap]
         if allowed.size == 0:
-            smallest = self.memory.min()
+            smallest = self.memory[self._allowed].min()
             raise ValueError(
                 f"memory_cap must be at least {smallest:.0f} bytes ({format_size(smallest)}), "
                 f"the smallest memory of a configuration; got {memory_cap!r}"
             )
         index = int(allowed[-1])
-        best = self.draws[:, self.memory <= cap].min(axis=1)
+        best = self.draws[:, self._allowed & (self.memory <= cap)].min(axis=1)
         return Recommendation(
             index,
             self.space.params(index),

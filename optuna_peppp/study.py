@@ -67,8 +67,12 @@ def predict(
 ) -> Prediction:
     """Predicts the errors of all configurations on the task of a study.
 
-    What the study measured is kept (repeats are averaged), the rest is predicted. A study
-    without a completed trial predicts what past tasks tell of any.
+    What the study measured is kept (repeats are averaged), the rest is predicted. A study that
+    measured nothing predicts what past tasks tell of any.
+
+    A configuration whose completed trials all violated a constraint (``trial.set_constraint``, a
+    value above 0) tells its error as any other does, but is on no frontier and not recommended.
+    What constraints the others may violate is not predicted.
 
     Args:
         study: A study whose first objective is the error, minimized.
@@ -79,10 +83,20 @@ def predict(
     Raises:
         ValueError: As :func:`measurements` does, and for ``memory`` of the wrong length or with
             entries that are not positive numbers.
+
+    Warns:
+        UserWarning: As :func:`measurements` does.
     """
     usage = _measuring(study, meta.space)
+    violated = [any(value > 0 for value in t.constraints.values()) for t in usage.measured]
+    always = averaged(usage.indices, violated, len(meta.space)) == 1
     return Prediction.from_measurements(
-        meta, memory, usage.indices, usage.errors, test_images=test_images
+        meta,
+        memory,
+        usage.indices,
+        usage.errors,
+        test_images=test_images,
+        violating=np.flatnonzero(always),
     )
 
 

@@ -398,3 +398,49 @@ def test_bad_measurements_are_refused() -> None:
         Prediction.from_measurements(meta_model(), np.ones(D), [8], [0.5])
     with pytest.raises(ValueError, match=r"errors\[0\] is nan"):
         Prediction.from_measurements(meta_model(), np.ones(D), [0], [math.nan])
+
+
+# Constraints
+
+
+def test_what_violates_a_constraint_is_as_if_it_were_not_there() -> None:
+    rng = np.random.default_rng(0)
+    memory, draws = rng.uniform(1, 2, D), rng.uniform(0, 1, (50, D))
+    memory[[2, 6]] = memory.min() / 2, memory.max() * 2
+    mean = draws.mean(axis=0)
+    mean[[3, 6]] = 0.0
+    violating = np.array([3, 6])
+    others = np.setdiff1d(np.arange(D), violating)
+    flags = np.zeros(D, bool)
+    prediction = Prediction(SPACE, memory, mean, np.ones(D), flags, draws, violating)
+    expected = prediction_of(memory[others], mean[others], flags[others], draws[:, others])
+    np.testing.assert_array_equal(prediction.frontier, others[expected.frontier])
+    np.testing.assert_array_equal(prediction.band, expected.band)
+    ours, theirs = prediction.recommend(), expected.recommend()
+    assert ours.index == others[theirs.index]
+    assert ours.probability == theirs.probability
+
+
+def test_the_area_is_that_of_the_allowed_in_the_same_unit() -> None:
+    memory, mean = np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.25, 0.0])
+    draws = mean[np.newaxis]
+    flags = np.zeros(3, bool)
+    space = ConfigurationSpace({"configuration": range(3)})
+    prediction = Prediction(space, memory, mean, np.ones(3), flags, draws, np.array([0, 2]))
+    # From the second's memory, 0.5 of the range, to the reference at 1.05.
+    np.testing.assert_allclose(prediction.dominated_area, 0.75 * 0.55)
+
+
+def test_nothing_is_recommended_where_all_violate_a_constraint() -> None:
+    memory, flags = np.array([1.0, 2.0]), np.zeros(2, bool)
+    space = ConfigurationSpace({"configuration": range(2)})
+    draws = np.full((3, 2), 0.5)
+    prediction = Prediction(space, memory, draws[0], flags + 1.0, flags, draws, np.arange(2))
+    assert prediction.frontier.size == 0
+    assert prediction.band.shape == (2, 0)
+    assert prediction.dominated_area == (0.0, 0.0, 0.0)
+    with pytest.raises(ValueError, match="violates no constraint; all of them do"):
+        prediction.recommend()
+    some = Prediction(space, memory, draws[0], flags + 1.0, flags, draws, np.array([0]))
+    with pytest.raises(ValueError, match=r"memory_cap must be at least 2 bytes"):
+        some.recommend(1.5)

@@ -379,6 +379,33 @@ def test_predict_is_the_prediction_from_the_measurements(
         np.testing.assert_array_equal(getattr(prediction, name), getattr(expected, name))
 
 
+@pytest.mark.parametrize("values", [[1.0], [0.5, -1.0], [-3.0, 0.0, 1e-9]])
+def test_what_violates_a_constraint_is_measured_but_not_recommended(
+    study: Study, values: list[float]
+) -> None:
+    free = predict(study, META, MEMORY)
+    for index, errors in {5: [0.0, 0.1], 3: [0.2]}.items():
+        for error in errors:
+            study.add_trial(
+                create_trial(
+                    params=SPACE.params(index),
+                    distributions=SPACE.distributions(),
+                    values=(error, 1.0),
+                    constraints={str(i): v for i, v in enumerate(values if index == 5 else [0.0])},
+                )
+            )
+    prediction = predict(study, META, MEMORY)
+    assert prediction.violating.tolist() == [5]
+    assert prediction.mean[5] == 0.05
+    assert prediction.mean[0] != free.mean[0]
+    assert 5 not in prediction.frontier
+    assert 3 in prediction.frontier
+    assert prediction.recommend().index != 5
+    # Measured once more, it is found to be all right.
+    add(study, SPACE.params(5), 0.0, 1.0)
+    assert predict(study, META, MEMORY).recommend().index == 5
+
+
 def test_predict_keeps_and_averages_what_was_measured(study: Study) -> None:
     add(study, SPACE.params(4), 0.2, 300.0)
     add(study, SPACE.params(1), 0.75, 110.0)
