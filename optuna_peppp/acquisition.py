@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from optuna_peppp import pareto
-from optuna_peppp.posterior import Moments
+from optuna_peppp.posterior import Moments, blocks
 from optuna_peppp.prior import TaskPrior
 
 MARGIN: Final = 0.05
@@ -64,10 +64,14 @@ def expected_hypervolume_improvement(
     steps = points[pareto.frontier(points)]
     starts = np.concatenate(([-np.inf], steps[:, 0]))
     levels = np.concatenate(([worst], steps[:, 1]))
-    widths = np.append(starts[1:], end)[:, None] - np.maximum(starts[:, None], memory)
-    score = (levels[:, None] - mean) / std
-    improvement = std * (score * ndtr(score) + np.exp(-0.5 * score**2) / np.sqrt(2 * np.pi))
-    growth: NDArray[np.float64] = np.einsum("sd,sd->d", np.maximum(widths, 0.0), improvement)
+    ends = np.append(starts[1:], end)
+    growth = np.empty(len(memory))
+    for some in blocks(len(memory), len(starts)):
+        widths = ends[:, None] - np.maximum(starts[:, None], memory[some])
+        score = (levels[:, None] - mean[some]) / std[some]
+        improvement = score * ndtr(score) + np.exp(-0.5 * score**2) / np.sqrt(2 * np.pi)
+        improvement *= std[some]
+        growth[some] = np.einsum("sd,sd->d", np.maximum(widths, 0.0), improvement)
     return growth
 
 
@@ -77,12 +81,14 @@ def variance_reduction(moments: Moments) -> NDArray[np.float64]:
     Bayesian A-optimal design of a single measurement: with S the covariance of the signals and N
     the noise, measuring j takes S_j S_j' / (S_jj + N_j) off S.
     """
+    # With S = D C D', the squares of S_j sum to d_j' (C D'D C) d_j.
     directions = moments.directions
-    spread = directions @ moments.latent
-    reduction: NDArray[np.float64] = np.einsum(
-        "jk,jk->j", directions @ (spread.T @ spread), directions
-    ) / (moments.signal + moments.noise)
-    return reduction
+    spread = moments.latent @ (directions.T @ directions) @ moments.latent
+    reduction = np.empty(len(directions))
+    for some in blocks(len(directions), len(spread)):
+        rows = directions[some]
+        reduction[some] = np.einsum("jk,jk->j", rows @ spread, rows)
+    return reduction / (moments.signal + moments.noise)
 
 
 def worth(

@@ -16,6 +16,7 @@ and signal, noise and loadings are shrunk alike, by V_j / (s_j + n_j).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +32,9 @@ _NODE_WEIGHTS = _NODE_WEIGHTS / _NODE_WEIGHTS.sum()
 
 _CERTAIN: Final = 1e-4
 """Standard deviation of a measured error, at least, under the logit."""
+
+_BLOCK: Final = 2**22
+"""Entries, of 8 bytes, that are worked on at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,11 +165,16 @@ class Posterior:
             standard = generator.standard_normal((len(component), part.latent.shape[1]))
             roots = np.linalg.cholesky(part.covariance)
             z = part.latent[component] + np.einsum("nkl,nl->nk", roots[component], standard)
-            noise = generator.standard_normal((len(component), len(part.noise)))
-            noise *= part.scales[component, 1, None] * np.sqrt(part.noise)
-            drawn[here] = part.model.mean + z @ part.model.loadings.T + noise
+            # Row by row where d is large: beside the draws themselves little is held.
+            rows = np.flatnonzero(here)
+            for some in blocks(len(rows), len(part.noise)):
+                scale = part.scales[component[some], 1, None]
+                noise = generator.standard_normal((len(scale), len(part.noise)))
+                noise *= scale * np.sqrt(part.noise)
+                values = part.model.mean + z[some] @ part.model.loadings.T + noise
+                drawn[rows[some]] = np.clip(untransformed(values, self.transform), 0.0, 1.0)
             first = last
-        return np.clip(untransformed(drawn, self.transform), 0.0, 1.0)
+        return drawn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,6 +208,12 @@ class Moments:
     def std(self) -> NDArray[np.float64]:
         """Shape (d,), standard deviation of a measurement."""
         return np.sqrt(self.signal + self.noise)
+
+
+def blocks(count: int, width: int) -> Iterator[slice]:
+    """Consecutive slices of ``count`` rows of ``width`` entries, of so many entries at most."""
+    size = max(1, _BLOCK // max(width, 1))
+    return (slice(first, first + size) for first in range(0, count, size))
 
 
 def freeze(record: object, name: str, shape: tuple[int, ...]) -> None:

@@ -21,6 +21,9 @@ from optuna_peppp.validation import (
 )
 
 _DRAWS: Final = 1000
+_DRAWN: Final = 5 * 10**7
+"""Errors drawn at most, of 8 bytes: of more than 50,000 configurations there are fewer draws."""
+
 _INTERVAL: Final = (0.05, 0.95)
 RIGHT: Final = 0.01
 """A recommendation is right whose error is within this of the lowest."""
@@ -104,7 +107,7 @@ class Prediction:
         posterior = meta.prior.condition(where, values, test_images=test_images)
         moments = posterior.moments()
         mean, std = np.clip(moments.mean, 0.0, 1.0), moments.std
-        draws = posterior.draws(_DRAWS, seed=0)
+        draws = posterior.draws(min(_DRAWS, _DRAWN // len(mean)), seed=0)
         known = averaged(where, values, len(meta.space))
         measured = ~np.isnan(known)
         mean[measured] = draws[:, measured] = known[measured]

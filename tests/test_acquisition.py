@@ -12,6 +12,7 @@ from scipy import stats
 
 from optuna_peppp.acquisition import (
     expected_hypervolume_improvement,
+    feared,
     reference,
     variance_reduction,
     worth,
@@ -325,3 +326,56 @@ def test_ten_thousand_configurations_need_no_square_matrix() -> None:
     tracemalloc.stop()
     # Some numbers per configuration and step of the frontier; not ten thousand.
     assert peak < 500 * d * 8
+
+
+# Large spaces, block by block
+
+
+def test_improvements_of_many_are_those_of_each() -> None:
+    rng = np.random.default_rng(0)
+    d, m = 10**5, 100
+    memory, mean, std = np.sort(rng.uniform(1, 2, d)), rng.uniform(0, 1, d), rng.uniform(0, 1, d)
+    where, errors = np.linspace(0, d - 1, m, dtype=int), np.linspace(0.9, 0.1, m)
+    growth = expected_hypervolume_improvement(memory, mean, std, memory[where], errors)
+    # The reference hangs on the smallest and the largest memory.
+    for some in np.split(rng.permutation(np.arange(1, d - 1))[:9000], 9):
+        part = np.array([0, *some, d - 1])
+        expected = expected_hypervolume_improvement(
+            memory[part], mean[part], std[part], memory[where], errors
+        )
+        np.testing.assert_allclose(growth[part], expected, rtol=1e-12)
+
+
+def test_variance_reductions_of_many_are_those_of_each() -> None:
+    rng = np.random.default_rng(0)
+    d, k = 30_000, 200
+    loadings, latent = rng.normal(size=(d, k)), np.diag(rng.uniform(0.1, 1, k))
+    signal = np.einsum("jk,kl,jl->j", loadings, latent, loadings, optimize=True)
+    moments = Moments(np.full(d, 0.5), signal, np.ones(d), ((loadings, latent),))
+    for some in (0, 17, d - 1):
+        covariance = loadings @ (latent @ loadings[some])
+        expected = covariance @ covariance / (signal[some] + 1)
+        np.testing.assert_allclose(variance_reduction(moments)[some], expected, rtol=1e-9)
+
+
+# What is feared to fail
+
+
+@pytest.mark.parametrize(
+    ("measured", "failed", "expected"),
+    [
+        ([], [], []),
+        ([], [3], []),
+        ([], [3, 5], [3, 5]),
+        ([], [0, 3], [0, 1, 2, 3, 4, 5]),
+        ([1], [0, 3], []),
+        ([1], [3, 5], [3, 5]),
+        ([4], [3, 5], [3, 5]),
+        ([3], [4, 5], []),  # one alone needs more than what was measured
+        ([5], [3, 4], []),
+    ],
+)
+def test_feared(measured: list[int], failed: list[int], expected: list[int]) -> None:
+    memory = np.array([1.0, 2.0, 3.0, 5.0, 4.0, 6.0])
+    mask = feared(memory, np.array(measured, dtype=int), np.array(failed, dtype=int))
+    assert np.flatnonzero(mask).tolist() == expected

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -139,3 +140,50 @@ def test_a_study_runs_without_past_tasks(strategy: str) -> None:
 def test_least_squares_need_past_tasks() -> None:
     with pytest.raises(ValueError, match="least squares need past tasks"):
         MetaModel.cold(ConfigurationSpace.paper()).predict([], [])
+
+
+def test_a_million_configurations_fit_into_two_gigabytes() -> None:
+    space = ConfigurationSpace({f"name{number}": range(10) for number in range(6)})
+    memory = np.linspace(1e6, 2e6, len(space))
+    tracemalloc.start()
+    try:
+        meta = MetaModel.cold(space)
+        study = optuna.create_study(directions=["minimize"] * 2)
+        for cap in (None, "1.5MB"):
+            study.sampler = PEPPPSampler(meta, memory, measurement_cap=cap)
+            study.optimize(
+                lambda trial: (0.5, memory[space.index(space.suggest(trial))]), n_trials=1
+            )
+        prediction = predict(study, meta, memory)
+        assert prediction.interval.shape == (2, len(space))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**31
+    first, second = (space.index(trial.params) for trial in study.trials)
+    assert first != second
+    assert memory[second] <= 1.5e6
+    assert np.flatnonzero(prediction.measured).tolist() == sorted((first, second))
+    assert prediction.recommend("1.2MB").memory <= 1.2e6
+
+
+@pytest.mark.parametrize(("depths", "models"), [(40, 7), (400, 1)])
+def test_very_large_spaces_have_one_model_and_others_several(depths: int, models: int) -> None:
+    tuned = {"width": range(30), "height": range(30), "depth": range(depths)}
+    assert len(cold_prior(ConfigurationSpace(tuned)).models) == models
+
+
+@pytest.mark.parametrize("values", [range(2001), map(str, range(2001))])
+def test_names_of_too_many_values_are_refused(values: Iterable[int | str]) -> None:
+    with pytest.raises(ValueError, match=r"at most 2,000 values of 'rate' .* got 2,001\. Give"):
+        cold_prior(ConfigurationSpace({"rate": values}))
+
+
+def test_names_of_many_texts_need_no_cube() -> None:
+    space = ConfigurationSpace({"word": map(str, range(500))})
+    tracemalloc.start()
+    prior = cold_prior(space)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * len(space) ** 3 / 4
+    assert prior.models[0].rank == cold._RANK

@@ -329,6 +329,21 @@ def test_draws_stay_between_0_and_1_and_hang_on_the_seed() -> None:
     assert posterior.draws(0, seed=7).shape == (0, 3)
 
 
+def test_draws_of_many_are_independent_of_the_blocks_that_make_them() -> None:
+    rng = np.random.default_rng(0)
+    d = 20_000
+    models = tuple(
+        FactorModel(np.full(d, centre), rng.normal(size=(d, 2)) * 1e-4, np.full(d, 1e-4))
+        for centre in (0.25, 0.75)
+    )
+    prior = TaskPrior(models, np.ones((1, 2)), np.array([[0.5], [0.5]]))
+    draws = prior.condition([], []).draws(600, seed=0)
+    half = np.repeat([0.25, 0.75], 300)
+    np.testing.assert_allclose(draws.mean(axis=1), half, atol=0.002)
+    noise = (draws - half[:, None])[:, :100]
+    assert np.abs(np.corrcoef(noise) - np.eye(600)).max() < 0.6
+
+
 def test_every_component_has_its_share_of_the_draws() -> None:
     # Components so far apart that a draw tells where it comes from.
     models = tuple(
