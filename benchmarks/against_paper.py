@@ -28,7 +28,8 @@ import paired
 from paired import Row, standard_error
 
 from optuna_peppp import pareto
-from optuna_peppp.evaluation import Evaluation, Split
+from optuna_peppp.evaluation import Evaluation
+from optuna_peppp.leaving_out import Split
 from optuna_peppp.matrix import read_corpus
 from optuna_peppp.prediction import RIGHT, Prediction
 from optuna_peppp.quality import CAPS, REFERENCE, Quality, scale

@@ -51,7 +51,7 @@ from optuna_peppp import (
     load_corpus,
 )
 from optuna_peppp.design import random_order
-from optuna_peppp.evaluation import Split
+from optuna_peppp.leaving_out import Split
 from optuna_peppp.lowprecision import Experiment, TrainingResult
 from optuna_peppp.processes import worker_pool
 from optuna_peppp.quality import Quality

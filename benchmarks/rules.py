@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from paired import Row, standard_error
 
 from optuna_peppp import acquisition, pareto
-from optuna_peppp.evaluation import Evaluation, Split
+from optuna_peppp.evaluation import Evaluation
+from optuna_peppp.leaving_out import Split
 from optuna_peppp.matrix import read_corpus
 from optuna_peppp.posterior import Moments
 from optuna_peppp.quality import REFERENCE, Quality, scale

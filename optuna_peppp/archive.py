@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import io
 import json
+import math
+import os
 import secrets
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from optuna_peppp.text import quoted
+
+_LARGEST: Final = 2**30
+"""Bytes of arrays in a file: more than a thousand tasks under a hundred thousand configurations."""
 
 
 class Format(NamedTuple):
@@ -30,12 +38,25 @@ class Format(NamedTuple):
 
 @contextmanager
 def replacing(path: str | PathLike[str]) -> Iterator[Path]:
-    """A file beside ``path`` to write to, which takes its place when this block ends well."""
-    target = Path(path)
-    temporary = target.with_name(f"{target.name}.{secrets.token_hex(8)}.tmp")
+    """A file beside ``path`` to write to, which takes its place when this block ends well.
+
+    A link stays one: what it leads to is replaced.
+
+    Raises:
+        OSError: The file cannot be written; the error names ``path``.
+    """
+    target = Path(path).resolve()
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
+        if target.exists() and not target.is_file():
+            raise OSError(errno.EINVAL, "not a file that can be replaced", str(path))
         yield temporary
         temporary.replace(target)
+    except OSError as problem:
+        # What the system says of a write that fails names no file, or one that nobody asked for.
+        if problem.filename in (None, str(temporary)) and problem.errno is not None:
+            raise type(problem)(problem.errno, problem.strerror, str(path)) from problem
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -54,6 +75,9 @@ def write(
         header: Whatever JSON can hold.
         arrays: The arrays by name.
     """
+    size = sum(array.nbytes for array in arrays.values())
+    if size > _LARGEST:
+        raise ValueError(f"{path} would hold {size} bytes, more than the {_LARGEST} that are read")
     raw = json.dumps({"format": kind.name, "version": kind.version, **header}).encode()
     with replacing(path) as temporary, temporary.open("xb") as file:
         np.savez(
@@ -70,6 +94,8 @@ def read(
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     """Reads header and arrays that :func:`write` wrote.
 
+    Nothing is unpacked before it is known how large it is.
+
     Args:
         path: The file.
         kind: What it must be.
@@ -79,24 +105,23 @@ def read(
         FileNotFoundError: There is no such file.
         ValueError: The file is damaged, of another kind or of another version.
     """
-    content = Path(path).read_bytes()
     owner = kind.name.rpartition(".")[2]
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            entries = {name: file[name] for name in file.files}
-        raw = entries["header"].tobytes()
-        header: dict[str, Any] = json.loads(raw)
-        name, version = header["format"], header["version"]
-    except Exception as problem:  # whatever a foreign file makes the parsers raise
-        raise ValueError(
-            f"{path} is not a file of {owner}.save, or it is damaged "
-            f"({type(problem).__name__}); fit the model again and save it"
-        ) from problem
+    with Path(path).open("rb") as file:
+        try:
+            entries = _entries(file)
+            raw = entries["header"].tobytes()
+            header: dict[str, Any] = json.loads(raw)
+            name, version = header["format"], header["version"]
+        except Exception as problem:  # whatever a foreign file makes the parsers raise
+            raise ValueError(
+                f"{path} is not a file of {owner}.save, or it is damaged "
+                f"({type(problem).__name__}); fit the model again and save it"
+            ) from problem
     if name != kind.name:
-        raise ValueError(f"{path} holds {name!r}, not {kind.name!r}; give a saved {owner}")
+        raise ValueError(f"{path} holds {quoted(name)}, not {kind.name!r}; give a saved {owner}")
     if version != kind.version:
         raise ValueError(
-            f"{path} has format version {version!r}; this optuna_peppp reads version "
+            f"{path} has format version {quoted(version)}; this optuna_peppp reads version "
             f"{kind.version}. Upgrade optuna_peppp or, where the file is the older of the two, "
             "fit the model again"
         )
@@ -110,6 +135,36 @@ def read(
             f"{path} is damaged: its checksum does not match; fit the model again and save it"
         )
     return header, arrays
+
+
+def _entries(file: BinaryIO) -> dict[str, NDArray[Any]]:
+    """The arrays of a NumPy archive that is not compressed, as :func:`write` makes them.
+
+    Raises:
+        ValueError: An entry is compressed, or claims another size than it has; all of them
+            together are therefore no larger than the file.
+    """
+    size = min(os.fstat(file.fileno()).st_size, 2 * _LARGEST)
+    entries: dict[str, NDArray[Any]] = {}
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > size:
+            raise ValueError("the entries are larger than the file or than any model")
+        for member in members:
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError("an entry is compressed")
+            with archive.open(member) as entry:
+                if np.lib.format.read_magic(entry) != (1, 0):
+                    raise ValueError("an entry is of another version of NumPy's format")
+                shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
+                claimed = math.prod(shape) * dtype.itemsize
+                if dtype.kind not in "fu" or claimed != member.file_size - entry.tell():
+                    raise ValueError("an entry is no array of numbers of the size it claims")
+                entry.seek(0)
+                entries[member.filename.removesuffix(".npy")] = np.lib.format.read_array(
+                    entry, allow_pickle=False
+                )
+    return entries
 
 
 def _checksum(header: bytes, arrays: Mapping[str, NDArray[np.float64]]) -> bytes:

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self
 
+from optuna_peppp.text import quoted
+
 _TEXT: Final = re.compile(r"1-(\d+)-(\d+)", re.ASCII)
 
 
@@ -50,12 +52,12 @@ class FloatFormat:
         if match is None:
             raise ValueError(
                 "a format must be written sign-exponent-mantissa with one sign bit, "
-                f"such as '1-4-3'; got {text!r}"
+                f"such as '1-4-3'; got {quoted(text)}"
             )
         try:
             return cls(int(match[1]), int(match[2]))
         except ValueError as error:
-            raise ValueError(f"format {text!r}: {error}") from None
+            raise ValueError(f"format {quoted(text)}: {error}") from None
 
     def __str__(self) -> str:
         return f"1-{self.exponent}-{self.mantissa}"

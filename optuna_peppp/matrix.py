@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +15,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from optuna_peppp.csvfile import check_text, located, write_lines
+from optuna_peppp.fields import check_choice, check_task
 from optuna_peppp.space import ConfigurationSpace, Value
-from optuna_peppp.table import MAX_DISAGREEMENT, RESERVED, CorpusTable, located
+from optuna_peppp.table import MAX_DISAGREEMENT, RESERVED, CorpusTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,26 +143,35 @@ class ErrorMatrix:
     def write_csv(self, path: str | PathLike[str]) -> None:
         """Writes the corpus: one row per observed entry, settings as constant columns.
 
-        :meth:`read_csv` with the same ``space`` gives the observed entries back exactly.
+        :meth:`read_csv` with the same ``space`` gives the observed entries back exactly. The file
+        appears whole or not at all.
+
+        Raises:
+            ValueError: A name or a text among the choices is one that :meth:`read_csv` refuses.
         """
-        with Path(path).open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            model_column = ["model"] if self.models else []
-            writer.writerow(
-                ["task", *model_column, *self.space.names, *self.settings, "error", "memory"]
-            )
-            for row, column in np.argwhere(self.observed).tolist():
-                memory = float(self.memory[row, column])
-                writer.writerow(
-                    [
-                        self.tasks[row],
-                        *([self.models[row]] if self.models else []),
-                        *self.space.params(column).values(),
-                        *self.settings.values(),
-                        float(self.errors[row, column]),
-                        "" if np.isnan(memory) else memory,
-                    ]
-                )
+        columns = {**self.space.choices, **{name: (v,) for name, v in self.settings.items()}}
+        for name, values in columns.items():
+            check_text("the name of a column", name)
+            for value in values:
+                if isinstance(value, str):
+                    check_choice(name, value)
+        for task, model in zip(self.tasks, self.models or repeat(""), strict=False):
+            check_task(task, model)
+        write_lines(
+            path,
+            ["task", *(["model"] if self.models else []), *columns, "error", "memory"],
+            (
+                [
+                    self.tasks[row],
+                    *([self.models[row]] if self.models else []),
+                    *self.space.params(column).values(),
+                    *self.settings.values(),
+                    float(self.errors[row, column]),
+                    "" if np.isnan(memory := float(self.memory[row, column])) else memory,
+                ]
+                for row, column in np.argwhere(self.observed).tolist()
+            ),
+        )
 
 
 def load_corpus(name: str) -> ErrorMatrix:

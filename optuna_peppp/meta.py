@@ -16,17 +16,16 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from optuna_peppp import archive
 from optuna_peppp.cold import cold_prior
 from optuna_peppp.learning import learn
 from optuna_peppp.matrix import ErrorMatrix
-from optuna_peppp.posterior import FactorModel, freeze
+from optuna_peppp.metafile import ARRAYS, Stored, check_usable, read, write
+from optuna_peppp.posterior import freeze
 from optuna_peppp.prior import TaskPrior
 from optuna_peppp.selection import Completed
 from optuna_peppp.space import ConfigurationSpace
 from optuna_peppp.validation import check_measurements, task_test_images
 
-_FORMAT: Final = archive.Format("optuna_peppp.MetaModel", version=3)
 _PRIOR_RESIDUALS: Final = 2
 """Residuals of all configurations that stand for those a configuration lacks."""
 
@@ -35,15 +34,6 @@ _COLD_RANK: Final = 3
 
 _SHOWN: Final = 3
 """Configurations that a message names."""
-
-_ARRAYS: Final = ("errors", "embeddings", "mean", "noise")
-_PRIOR_ARRAYS: Final = (
-    "prior_mean",
-    "prior_loadings",
-    "prior_noise",
-    "prior_scales",
-    "prior_weights",
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,9 +65,10 @@ class MetaModel:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))
         n, d = len(self.tasks), len(self.space)
-        k = self.embeddings.shape[-1]
-        for name, shape in zip(_ARRAYS, ((n, d), (d, k), (d,), (d,)), strict=True):
+        k = np.size(self.embeddings) // d
+        for name, shape in zip(ARRAYS, ((n, d), (d, k), (d,), (d,)), strict=True):
             freeze(self, name, shape)
+        check_usable(d, [getattr(self, name) for name in ARRAYS], self.prior)
 
     @property
     def rank(self) -> int:
@@ -207,24 +198,13 @@ class MetaModel:
         """Writes the model to exactly ``path``: a NumPy archive without pickled objects.
 
         The file appears whole or not at all.
+
+        Raises:
+            ValueError: ``errors`` are not all in [0, 1], as no :meth:`fit` leaves them, or there
+                are more than a file may hold.
         """
-        header = {
-            "choices": [[name, values] for name, values in self.space.choices.items()],
-            "tasks": self.tasks,
-            "selection": self.selection,
-            "transform": self.prior.transform,
-            "ranks": [model.rank for model in self.prior.models],
-        }
-        models = self.prior.models
-        arrays = {
-            **{name: getattr(self, name) for name in _ARRAYS},
-            "prior_mean": np.array([model.mean for model in models]),
-            "prior_loadings": np.column_stack([model.loadings for model in models]),
-            "prior_noise": np.array([model.noise for model in models]),
-            "prior_scales": self.prior.scales,
-            "prior_weights": self.prior.weights,
-        }
-        archive.write(path, _FORMAT, header, arrays)
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        write(path, Stored(self.space, self.tasks, arrays, self.prior, self.selection))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -232,20 +212,25 @@ class MetaModel:
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: The file is damaged, was not written by :meth:`save`, or was written by
-                another version.
+            ValueError: The file is damaged, was not written by :meth:`save`, was written by
+                another version, or holds what no predictions could be made of.
         """
-        header, arrays = archive.read(path, _FORMAT, _ARRAYS + _PRIOR_ARRAYS)
-        mean, loadings, noise, scales, weights = (arrays.pop(name) for name in _PRIOR_ARRAYS)
-        blocks = np.split(loadings, np.cumsum(header["ranks"])[:-1], axis=1)
-        models = tuple(map(FactorModel, mean, blocks, noise))
-        return cls(
-            ConfigurationSpace(dict(header["choices"])),
-            tuple(header["tasks"]),
-            **arrays,
-            prior=TaskPrior(models, scales, weights, header["transform"]),
-            selection=header["selection"],
-        )
+        try:
+            stored = read(path)
+            return cls(
+                stored.space,
+                stored.tasks,
+                **stored.arrays,
+                prior=stored.prior,
+                selection=stored.selection,
+            )
+        except ValueError as problem:
+            if str(problem).startswith(str(path)):
+                raise
+            raise ValueError(
+                f"{path} holds no meta-model that can be used: {problem}; fit the model again and "
+                "save it"
+            ) from problem
 
 
 def _check_sufficient(matrix: ErrorMatrix, n: int, rank: int | None) -> None:

@@ -12,7 +12,9 @@ from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.meta import MetaModel
 from optuna_peppp.prediction import Prediction, Recommendation
 from optuna_peppp.sizes import format_size
+from optuna_peppp.space import Value
 from optuna_peppp.table import CorpusTable
+from optuna_peppp.text import printable
 
 _LISTED: Final = 8
 """Names that a line lists, of many."""
@@ -50,8 +52,10 @@ def recommended_as_text(recommendation: Recommendation, memory_cap: str | None =
         recommendation: The configuration.
         memory_cap: The cap it was made for, as its user wrote it.
     """
-    within = f" within {memory_cap}" if memory_cap else ""
-    params = ", ".join(f"{name} {value}" for name, value in recommendation.params.items())
+    within = f" within {printable(memory_cap)}" if memory_cap else ""
+    params = ", ".join(
+        f"{printable(name)} {_shown(value)}" for name, value in recommendation.params.items()
+    )
     return (
         f"Recommended{within}: {params}, memory {format_size(recommendation.memory)}, "
         f"error {recommendation.error:.4f} "
@@ -95,15 +99,19 @@ def corpus_as_text(table: CorpusTable) -> str:
     never = np.flatnonzero(~observed.any(axis=0)).tolist()
     counts = observed.sum(axis=1)
     rows = [
-        f"{task} ({model})" if len(set(matrix.models)) > 1 else task
+        printable(f"{task} ({model})" if len(set(matrix.models)) > 1 else task)
         for task, model in zip(matrix.tasks, matrix.models or matrix.tasks, strict=True)
     ]
-    tuned = (f"{name} ({len(values)})" for name, values in space.choices.items())
+    tuned = (f"{printable(name)} ({len(values)})" for name, values in space.choices.items())
     lines = {
         "tasks": f"{len(rows)}: {_listed(rows)}",
-        "networks": _listed(dict.fromkeys(matrix.models)) or "not told",
+        "networks": _listed(filter(None, dict.fromkeys(map(printable, matrix.models))))
+        or "not told",
         "configurations": f"{len(space)}: {', '.join(tuned)}",
-        "settings": _listed(f"{name} {value}" for name, value in matrix.settings.items()) or "none",
+        "settings": _listed(
+            f"{printable(name)} {_shown(value)}" for name, value in matrix.settings.items()
+        )
+        or "none",
         "observed": f"{errors.size} of {observed.size} entries, {errors.size / observed.size:.1%}",
         "errors": f"{errors.min():.4g} to {errors.max():.4g}, median {np.median(errors):.4g}",
         "memory": f"{format_size(known.min())} to {format_size(known.max())}"
@@ -120,7 +128,7 @@ def corpus_as_text(table: CorpusTable) -> str:
         )
     else:
         least = counts.argsort(kind="stable").tolist()
-        names = [" / ".join(map(str, space.params(index).values())) for index in never]
+        names = [" / ".join(map(_shown, space.params(index).values())) for index in never]
         lines["never measured"] = f"{len(never)}: {_listed(names)}" if never else "none"
         lines["measured least"] = _listed(f"{rows[row]} {counts[row]}" for row in least)
     return "\n".join(f"{name:<17}{text}" for name, text in lines.items())
@@ -151,6 +159,11 @@ def _repeats(table: CorpusTable, matrix: ErrorMatrix) -> str:
     )
 
 
+def _shown(value: Value) -> str:
+    """A choice as a line of text holds it, whatever made it."""
+    return printable(str(value))
+
+
 def _listed(names: Iterable[str]) -> str:
     """The names, or the first of them."""
     names = list(names)
@@ -159,9 +172,10 @@ def _listed(names: Iterable[str]) -> str:
 
 def _rows(prediction: Prediction, indices: list[int], chosen: int | None = None) -> list[str]:
     """A header and a line per configuration, the chosen one marked."""
-    rows = ["  " + "".join(f"{n:>14}" for n in (*prediction.space.names, "memory", "error"))]
+    header = (*map(printable, prediction.space.names), "memory", "error")
+    rows = ["  " + "".join(f"{name:>14}" for name in header)]
     for index in indices:
-        cells = [str(value) for value in prediction.space.params(index).values()]
+        cells = [_shown(value) for value in prediction.space.params(index).values()]
         cells += [format_size(prediction.memory[index]), f"{prediction.mean[index]:.4f}"]
         doubt = "" if prediction.measured[index] else f" ± {prediction.std[index]:.4f} predicted"
         mark = "> " if index == chosen else "  "

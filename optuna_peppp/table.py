@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from optuna_peppp.archive import replacing
+from optuna_peppp.csvfile import check_text, located, read_lines, write_lines
+from optuna_peppp.fields import (
+    check_task,
+    choice,
+    distinct_values,
+    parse_error,
+    parse_memory,
+    spelling,
+)
 from optuna_peppp.formats import FloatFormat
 from optuna_peppp.space import FORMAT_NAMES, ConfigurationSpace, Value
+from optuna_peppp.text import quoted
 
 _REQUIRED: Final = ("task", "error", "memory")
 RESERVED: Final = ("task", "model", "error", "memory")
 """Columns that are neither a choice nor a setting."""
+
+_CONFIGURATIONS: Final = 10_000
+_CONFIGURATIONS_A_ROW: Final = 10
+"""A corpus may always make so many configurations, and so many for every row: with more, hardly
+any was measured, and a column is no choice but something that was noted."""
+
+_ENTRIES: Final = 10_000_000
+_ENTRIES_A_ROW: Final = 100
+"""Tasks by configurations may always be so many, and so many for every row."""
+
+_COLUMNS: Final = 1000
+"""A corpus has no more columns before ``memory``."""
+
+_NAMED: Final = 20
+"""Columns that a message names."""
 
 MAX_DISAGREEMENT: Final = 0.5
 """How far errors of one task and configuration may lie apart to be repeats, and be averaged."""
@@ -74,34 +95,23 @@ class CorpusTable:
             ValueError: The file cannot be read as a corpus; the message names path and line.
             FileNotFoundError: There is no such file.
         """
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            try:
-                lines = [(reader.line_num, fields) for fields in reader if fields]
-            except (csv.Error, UnicodeDecodeError) as problem:
-                raise ValueError(
-                    f"{path}, line {reader.line_num + 1}: not CSV in UTF-8 ({problem})"
-                ) from None
-        with located(path, 1):
+        lines = read_lines(path)
+        with located(path, lines[0].number if lines else 1):
             if not lines:
                 raise ValueError(
                     "the file is empty; expected the header "
                     "task,model,format_a,format_b,learning_rate,error,memory"
                 )
-            header = [name.strip() for name in lines[0][1]]
-            missing = [name for name in _REQUIRED if name not in header]
-            if missing:
-                raise ValueError(
-                    f"the header must name {', '.join(_REQUIRED)}; missing {', '.join(missing)}"
-                )
-            for position, name in enumerate(header):
-                if not name or name in header[:position]:
-                    raise ValueError(
-                        f"column {position + 1} must have a name of its own; got {name!r}"
-                    )
+            header = lines[0].fields
+            _check_header(header)
             if len(lines) == 1:
                 raise ValueError("the file holds no measurement after its header")
-        names = [name for name in header[: header.index("memory")] if name not in RESERVED]
+            names = [name for name in header[: header.index("memory")] if name not in RESERVED]
+            if len(names) > _COLUMNS:
+                raise ValueError(
+                    f"it has {len(names):,} columns before memory, where choices and settings "
+                    f"stand, {_COLUMNS:,} at most; move what is not tuned behind memory"
+                )
         rows: list[Row] = []
         for line, texts in lines[1:]:
             with located(path, line):
@@ -110,9 +120,16 @@ class CorpusTable:
                         f"expected {len(header)} fields, as in the header; got {len(texts)}"
                     )
                 fields = dict(zip(header, texts, strict=True))
-                fields.update({name: _spelling(name, fields[name]) for name in names})
+                fields.update({name: spelling(name, fields[name]) for name in names})
+                check_task(fields["task"], fields.get("model", ""))
                 rows.append(
-                    Row(path, line, fields, _error(fields["error"]), _memory(fields["memory"]))
+                    Row(
+                        path,
+                        line,
+                        fields,
+                        parse_error(fields["error"]),
+                        parse_memory(fields["memory"]),
+                    )
                 )
         return cls(header, names, rows)
 
@@ -131,33 +148,36 @@ class CorpusTable:
             if set(table.names) != set(first.names):
                 raise ValueError(
                     f"the configuration columns, those before memory, must be the same in all "
-                    f"files; {first.rows[0].path} has {', '.join(first.names)}, "
-                    f"{table.rows[0].path} has {', '.join(table.names)}. Add the missing columns"
+                    f"files; {first.rows[0].path} has {', '.join(first.names[:_NAMED])}, "
+                    f"{table.rows[0].path} has {', '.join(table.names[:_NAMED])}. Add the missing "
+                    "columns"
                 )
         everywhere = dict.fromkeys(name for table in tables for name in table.columns)
         before = ["task", *(["model"] if "model" in everywhere else []), *first.names]
-        further = [name for name in everywhere if name not in (*RESERVED, *first.names)]
-        columns = [*before, "error", "memory", *further]
+        columns = list(dict.fromkeys([*before, "error", "memory", *everywhere]))
         rows: dict[tuple[str, ...], Row] = {}
         for row in (row for table in tables for row in table.rows):
             rows.setdefault(tuple(row.fields.get(name, "") for name in columns), row)
         return cls(columns, first.names, list(rows.values()))
 
     def write(self, path: Path) -> None:
-        """Writes a corpus file, which appears whole or not at all."""
-        with (
-            replacing(path) as temporary,
-            temporary.open("x", encoding="utf-8", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, self.columns, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(row.fields for row in self.rows)
+        """Writes a corpus file, which appears whole or not at all.
+
+        Raises:
+            ValueError: A field would be taken for a formula by a spreadsheet.
+        """
+        write_lines(
+            path,
+            self.columns,
+            ([row.fields.get(name, "") for name in self.columns] for row in self.rows),
+        )
 
     def entries(self, space: ConfigurationSpace) -> dict[tuple[str, str, int], list[Row]]:
         """The measurements of every task, model and configuration, in order of appearance.
 
         Raises:
-            ValueError: A row is outside ``space``, or repeats disagree too much to be averaged.
+            ValueError: A row is outside ``space``, tasks and configurations are far more than was
+                measured, or repeats disagree too much to be averaged.
         """
         entries: dict[tuple[str, str, int], list[Row]] = {}
         for row in self.rows:
@@ -166,6 +186,13 @@ class CorpusTable:
                     {name: choice(row.fields[name], space.choices[name]) for name in space.names}
                 )
             entries.setdefault((row.task, row.model, index), []).append(row)
+        tasks = {(task, model) for task, model, _ in entries}
+        if len(tasks) * len(space) > max(_ENTRIES, _ENTRIES_A_ROW * len(self.rows)):
+            raise ValueError(
+                f"{self.rows[0].path}: its {len(tasks):,} tasks under {len(space):,} "
+                f"configurations are far more than its {len(self.rows):,} rows measure; move what "
+                "is not tuned behind memory, and name in task nothing but data sets"
+            )
         for repeats in entries.values():
             low, high = (pick(repeats, key=lambda row: row.error) for pick in (min, max))
             if high.error - low.error > MAX_DISAGREEMENT:
@@ -178,10 +205,15 @@ class CorpusTable:
         return entries
 
     def space(self) -> ConfigurationSpace:
-        """What varies, and the formats, in canonical order."""
+        """What varies, and the formats, in canonical order.
+
+        Raises:
+            ValueError: Nothing varies, or the columns cannot all be choices: they make far more
+                configurations than there are measurements.
+        """
         choices: dict[str, list[Value]] = {}
         for name in self.names:
-            values = _values(row.fields[name] for row in self.rows)
+            values = distinct_values(row.fields[name] for row in self.rows)
             if name in FORMAT_NAMES:
                 choices[name] = sorted(values, key=lambda value: FloatFormat.parse(str(value)))
             elif len(values) > 1:
@@ -192,71 +224,42 @@ class CorpusTable:
                     "a column between task and error must take more than one value; "
                     "pass the space to read a corpus of one configuration"
                 )
+            count = math.prod(len(values) for values in choices.values())
+            if count > max(_CONFIGURATIONS, _CONFIGURATIONS_A_ROW * len(self.rows)):
+                shown = f"{count:,}" if count < 10**15 else f"10^{math.log10(count):.0f}"
+                raise ValueError(
+                    f"its columns before memory make {shown} configurations of "
+                    f"{len(self.rows):,} rows; move what is not tuned behind memory"
+                )
         return ConfigurationSpace(choices)
 
     def setting(self, name: str) -> Value:
-        """The one value of a column that is not tuned."""
+        """The one value of a column that is not tuned.
+
+        Raises:
+            ValueError: It takes several.
+        """
         first = self.rows[0].fields[name]
-        for row in self.rows:
+        if len(distinct_values(row.fields[name] for row in self.rows)) > 1:
+            row = next(r for r in self.rows if len(distinct_values((first, r.fields[name]))) > 1)
             with located(row.path, row.line):
-                if row.fields[name] != first and len(_values((first, row.fields[name]))) > 1:
-                    raise ValueError(
-                        f"{name} is {row.fields[name]!r} here and {first!r} before; put {name} "
-                        "into the space or keep one value"
-                    )
-        return _values((first,))[0]
+                raise ValueError(
+                    f"{name} is {quoted(row.fields[name])} here and {quoted(first)} before; put "
+                    f"{name} into the space or keep one value"
+                )
+        return distinct_values((first,))[0]
 
 
-@contextmanager
-def located(path: str | PathLike[str], line: int) -> Iterator[None]:
-    """Puts path and line in front of the message of a ``ValueError``."""
-    try:
-        yield
-    except ValueError as problem:
-        raise ValueError(f"{path}, line {line}: {problem}") from None
-
-
-def _values(texts: Iterable[str]) -> list[Value]:
-    """The distinct values of a column: numbers ascending, other text by first appearance."""
-    distinct = list(dict.fromkeys(texts))
-    for kind in (int, float):
-        try:
-            numbers = {kind(text) for text in distinct}
-        except ValueError:
-            continue
-        if all(-math.inf < number < math.inf for number in numbers):
-            return sorted(numbers)
-    return [*distinct]
-
-
-def choice(text: str, choices: Sequence[Value]) -> Value:
-    """The choice that ``text`` spells; a value that is no choice where it spells none."""
-    return text if text in choices else _values((text,))[0]
-
-
-def _spelling(name: str, text: str) -> str:
-    return str(FloatFormat.parse(text)) if name in FORMAT_NAMES else text
-
-
-def _error(text: str) -> float:
-    error = _number("error", text)
-    if not 0 <= error <= 1:
-        raise ValueError(f"error must lie in [0, 1]; got {text!r}")
-    return error
-
-
-def _memory(text: str) -> float:
-    """Bytes; NaN, unknown, where the field is empty."""
-    if not text.strip():
-        return math.nan
-    memory = _number("memory", text)
-    if not 0 < memory < math.inf:
-        raise ValueError(f"memory must be a positive number of bytes; got {text!r}")
-    return memory
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{name} must be a number; got {text!r}") from None
+def _check_header(header: Sequence[str]) -> None:
+    """Refuses names of columns that make no corpus."""
+    seen: set[str] = set()
+    for position, name in enumerate(header, start=1):
+        if not name or name in seen:
+            raise ValueError(f"column {position} must have a name of its own; got {quoted(name)}")
+        check_text(f"the name of column {position}", name)
+        seen.add(name)
+    missing = [name for name in _REQUIRED if name not in seen]
+    if missing:
+        raise ValueError(
+            f"the header must name {', '.join(_REQUIRED)}; missing {', '.join(missing)}"
+        )

@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from optuna_peppp import ConfigurationSpace, ErrorMatrix, MetaModel, PEPPPSampler
-from optuna_peppp.evaluation import Evaluation, Score, Split
+from optuna_peppp.evaluation import Evaluation, Score
+from optuna_peppp.leaving_out import Split
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.quality import Quality
 from optuna_peppp.sampler import Strategy as StrategyName

@@ -15,17 +15,19 @@ import optuna_peppp
 ROOT = Path(optuna_peppp.__file__).parent
 
 LAYERS = (
+    {"text"},
+    {"numerals"},
     {"formats", "sizes", "pareto", "design", "sampling", "proximal", "transforms", "repeats"}
     | {"archive", "choices", "processes", "storage"},
-    {"space", "completion", "posterior"},
-    {"table", "lowprecision", "selection", "prior", "validation"},
-    {"factor_analysis", "acquisition", "cold"},
+    {"space", "completion", "posterior", "csvfile"},
+    {"fields", "lowprecision", "selection", "prior", "validation"},
+    {"table", "factor_analysis", "acquisition", "cold", "metafile"},
     {"learning"},
     {"matrix"},
     {"meta", "trials", "claims"},
     {"prediction", "strategies", "planning"},
     {"sampler", "quality"},
-    {"study", "tasks"},
+    {"study", "tasks", "leaving_out"},
     {"tuning", "collect", "report", "evaluation"},
     {"visualization"},
     {"cli"},

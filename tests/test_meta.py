@@ -506,15 +506,24 @@ def test_a_saved_model_is_loaded_as_it_was(
     d, rng = len(space), np.random.default_rng(seed)
 
     def array(*shape: int) -> Array:
-        """Numbers of all magnitudes."""
-        return rng.normal(size=shape) * 10.0 ** rng.integers(-320, 300, shape)
+        """Numbers of all magnitudes that a model may have."""
+        return rng.normal(size=shape) * 10.0 ** rng.integers(-320, 3, shape)
 
-    models = tuple(FactorModel(array(d), array(d, k), np.abs(array(d)) + 5e-324) for k in ranks)
-    prior = TaskPrior(
-        models, np.abs(array(4, 2)) + 5e-324, rng.uniform(0.1, 1, (len(ranks), 4)), transform
-    )
+    def positive(*shape: int) -> Array:
+        return rng.uniform(0.01, 1, shape) * 10.0 ** rng.integers(-2, 2, shape)
+
+    models = tuple(FactorModel(array(d), array(d, k) * 1e-3, positive(d) * 1e-3) for k in ranks)
+    weights = rng.dirichlet(np.ones(4 * len(ranks))).reshape(-1, 4)
+    prior = TaskPrior(models, rng.uniform(0.1, 10, (4, 2)), weights, transform)
     meta = MetaModel(
-        space, (task, "other"), array(2, d), array(d, 2), array(d), array(d), prior, selection
+        space,
+        (task, "other"),
+        rng.uniform(0, 1, (2, d)),
+        array(d, 2),
+        array(d),
+        np.abs(array(d)),
+        prior,
+        selection,
     )
     meta.save(path)
     loaded = MetaModel.load(path)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,20 +27,57 @@ from optuna_peppp.sizes import format_size, parse_size
         ("3TB", 3e12),
         ("1TiB", 2.0**40),
         ("0.001kb", 1),
+        ("1e9", 1e9),
+        ("1E9", 1e9),
+        ("2.5e6B", 2_500_000),
+        ("1e3MB", 1e9),
+        (".5e+1 kB", 5000),
+        ("5e-1GiB", 536_870_912),
     ],
 )
 def test_texts(text: str, expected: float) -> None:
     assert parse_size(text) == expected
 
 
-@pytest.mark.parametrize("number", [1, 4096, 0.5, 2**50, np.float64(3.5)])
+@pytest.mark.parametrize(
+    "number",
+    [
+        1,
+        4096,
+        0.5,
+        2**50,
+        np.float64(3.5),
+        np.float32(0.5),
+        np.int64(7),
+        np.uint8(3),
+        Fraction(1, 2),
+    ],
+)
 def test_numbers_are_bytes(number: float) -> None:
-    assert parse_size(number) == number
+    size = parse_size(number)
+    assert size == number
+    assert type(size) is float
 
 
 @pytest.mark.parametrize(
     "bad",
-    ["", "MB", "275M", "275 megabytes", "-1MB", "0MB", "1,5MB", "1e6", "nan", "inf", "٣MB", "1MB2"],
+    [
+        *("", "MB", "275M", "275 megabytes", "-1MB", "0MB", "1,5MB", "nan", "inf", "٣MB", "1MB2"),
+        *(
+            "1_0",
+            "1_000MB",
+            "１０MB",
+            "0x10",
+            "+1MB",
+            "1e",
+            "e6",
+            "1EB",
+            "1e6_0",
+            "1e400",
+            "1e-400",
+        ),
+        *("1e1e1", "infinity", "1 0MB", "1\0", "9" * 50 + "XB"),
+    ],
 )
 def test_other_texts_are_refused_with_what_is_expected(bad: str) -> None:
     with pytest.raises(ValueError, match=r"such as '275MB' or '1.5MiB'") as caught:
@@ -46,10 +85,19 @@ def test_other_texts_are_refused_with_what_is_expected(bad: str) -> None:
     assert repr(bad) in str(caught.value)
 
 
-@pytest.mark.parametrize("bad", [0, -1, math.nan, math.inf, -math.inf])
-def test_numbers_that_are_no_size_are_refused(bad: float) -> None:
-    with pytest.raises(ValueError, match="a size must be a positive number"):
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *(0, -1, math.nan, math.inf, -math.inf, 10**400, -(10**400), 10**5000),
+        *(True, False, np.True_, np.float64("nan"), np.float32("inf"), np.int64(-3)),
+        *(None, b"1MB", bytearray(b"1"), [1], (), {}, 1j, object, np.array([1.0, 2.0]), "9" * 9999),
+    ],
+    ids=lambda bad: f"{type(bad).__name__}",
+)
+def test_what_is_no_size_is_refused_in_a_sentence(bad: Any) -> None:
+    with pytest.raises(ValueError, match="a size must be a positive number") as caught:
         parse_size(bad)
+    assert len(str(caught.value)) < 250
 
 
 @pytest.mark.parametrize(
@@ -57,6 +105,7 @@ def test_numbers_that_are_no_size_are_refused(bad: float) -> None:
     [
         (1, "1 B"),
         (999, "999 B"),
+        (0.25, "0.25 B"),
         (1000, "1 kB"),
         (189_278_384, "189.3 MB"),
         (275e6, "275 MB"),

@@ -28,7 +28,7 @@ from scipy.stats import rankdata
 from optuna_peppp import ErrorMatrix, MetaModel, pareto
 from optuna_peppp.completion import soft_impute
 from optuna_peppp.design import qr_order
-from optuna_peppp.evaluation import Split
+from optuna_peppp.leaving_out import Split
 from optuna_peppp.posterior import FactorModel
 from optuna_peppp.prior import TaskPrior
 from optuna_peppp.strategies import PAPER, Progress, Strategy

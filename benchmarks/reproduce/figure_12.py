@@ -25,7 +25,8 @@ from matplotlib.axes import Axes
 from settings import FRACTION, SETTINGS, TEXT_RANK, authors_split, plain_frontier
 
 from optuna_peppp import ErrorMatrix
-from optuna_peppp.evaluation import Evaluation, Split
+from optuna_peppp.evaluation import Evaluation
+from optuna_peppp.leaving_out import Split
 from optuna_peppp.strategies import PAPER
 
 # isort: split

@@ -18,7 +18,8 @@ from authors import RANK
 from numpy.typing import NDArray
 
 from optuna_peppp import ErrorMatrix
-from optuna_peppp.evaluation import Evaluation, Split
+from optuna_peppp.evaluation import Evaluation
+from optuna_peppp.leaving_out import Split
 from optuna_peppp.prediction import predicted_frontier
 from optuna_peppp.sampling import Scheme
 from optuna_peppp.strategies import PAPER

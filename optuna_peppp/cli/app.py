@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Final
 
 import typer
+
+from optuna_peppp.numerals import parse_integer, parse_number
+from optuna_peppp.text import printable
 
 app = typer.Typer(
     help="Pick the perfect precision: find the error-memory frontier of low-precision training "
@@ -55,9 +60,46 @@ class Strategy(StrEnum):
 
 def in_a_folder(path: Path | None) -> Path | None:
     """Refuses a file that could not be written, before anything is trained."""
-    if path is not None and not path.absolute().parent.is_dir():
+    if path is None:
+        return None
+    folder = path.resolve().parent
+    if not folder.is_dir():
         raise typer.BadParameter(f"there is no folder {path.parent}")
+    if path.exists() and not path.is_file():
+        raise typer.BadParameter(f"{path} is no file that can be replaced; name another")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise typer.BadParameter(f"the file {path} may not be written; name another")
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as problem:
+        raise typer.BadParameter(
+            f"the folder {path.parent} cannot be written to ({problem.strerror}); name another"
+        ) from problem
     return path
+
+
+def integer(smallest: int | None = None) -> Callable[[str], int]:
+    """A parser of integers in ASCII digits, of ``smallest`` at least."""
+
+    def parse(text: str) -> int:
+        try:
+            number = parse_integer(str(text).strip())
+        except ValueError as problem:
+            raise typer.BadParameter(str(problem)) from problem
+        if smallest is not None and number < smallest:
+            raise typer.BadParameter(f"must be at least {smallest}; got {number}")
+        return number
+
+    return parse
+
+
+def number(text: str) -> float:
+    """A parser of finite numbers in ASCII digits."""
+    try:
+        return parse_number(str(text).strip())
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem)) from problem
 
 
 DATA_HELP = (
@@ -71,25 +113,47 @@ Network = Annotated[
 ImageSize = Annotated[
     int | None,
     typer.Option(
-        help="Resize images to this many pixels.", show_default="16 for plain3, else their own"
+        parser=integer(1),
+        metavar="INTEGER",
+        help="Resize images to this many pixels.",
+        show_default="16 for plain3, else their own",
     ),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images a step.")]
-Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training images.")]
+BatchSize = Annotated[
+    int, typer.Option(parser=integer(1), metavar="INTEGER", help="Images a step.")
+]
+Epochs = Annotated[
+    int, typer.Option(parser=integer(1), metavar="INTEGER", help="Passes over the training images.")
+]
 RoundingOption = Annotated[Rounding, typer.Option(help="How numbers are rounded.")]
 Rank = Annotated[
     int | None,
-    typer.Option(min=1, help="Rank of the meta-model.", show_default="by cross-validation"),
+    typer.Option(
+        parser=integer(1),
+        metavar="INTEGER",
+        help="Rank of the meta-model.",
+        show_default="by cross-validation",
+    ),
 ]
 Fraction = Annotated[
     float | None,
-    typer.Option(help="Sample this share of the entries to learn from.", show_default="all"),
+    typer.Option(
+        parser=number,
+        metavar="FLOAT",
+        help="Sample this share of the entries to learn from.",
+        show_default="all",
+    ),
 ]
 SchemeOption = Annotated[
     Scheme,
     typer.Option(help="Sample all entries alike, or those that need little memory more often."),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of weights, order of images and rounding.")]
+Seed = Annotated[
+    int,
+    typer.Option(
+        parser=integer(), metavar="INTEGER", help="Seed of weights, order of images and rounding."
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(help="Where to train: cpu, cuda, cuda:1, ..., or auto: a GPU where there is one."),
@@ -118,11 +182,19 @@ Json = Annotated[
 ]
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Prints lines: whatever names they hold, a terminal shows them and obeys none."""
+    typer.echo(printable(text, keep="\n"), err=err)
+
+
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """Turns what a user can mend into one sentence instead of a traceback."""
     try:
         yield
-    except (ValueError, OSError) as error:
-        typer.echo(f"Error: {error}", err=True)
+    except BrokenPipeError:  # who reads what is printed has seen enough
+        raise
+    except (ValueError, OSError, MemoryError) as error:
+        lack = "not enough memory: " if isinstance(error, MemoryError) else ""
+        echo(f"Error: {lack}{printable(str(error))}", err=True)
         raise typer.Exit(2) from error

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optuna_peppp.cli.app import Rank, app, clear_errors, in_a_folder
+from optuna_peppp.cli.app import Rank, app, clear_errors, echo, in_a_folder
+from optuna_peppp.text import printable
 
 if TYPE_CHECKING:
     from optuna_peppp.matrix import ErrorMatrix
@@ -63,9 +64,9 @@ def fit(
             raise ValueError("there is nothing to learn from; give --storage, --corpus or both")
         matrix = stack(sources)
         meta = MetaModel.fit(matrix, rank=rank)
+        echo(fit_as_text(meta, matrix))
         meta.save(output)
-        typer.echo(fit_as_text(meta, matrix))
-        typer.echo(f"Use it with: optuna-peppp tune --meta {output}")
+        echo(f"Use it with: optuna-peppp tune --meta {output}")
 
 
 @corpus_app.command(epilog="Example: `optuna-peppp corpus info plain3-cifar100`")
@@ -75,7 +76,7 @@ def info(corpus: Annotated[str, typer.Argument(help=_CORPUS)]) -> None:
         from optuna_peppp.matrix import read_table
         from optuna_peppp.report import corpus_as_text
 
-        typer.echo(corpus_as_text(read_table(corpus)))
+        echo(corpus_as_text(read_table(corpus)))
 
 
 @corpus_app.command(
@@ -102,7 +103,7 @@ def merge(
         merged = CorpusTable.merged(tables)
         matrix = ErrorMatrix.from_table(merged)
         merged.write(output)
-        typer.echo(
+        echo(
             f"{output}: {len(merged.rows)} measurements of {len(matrix.tasks)} tasks and "
             f"{len(matrix.space)} configurations"
         )
@@ -120,4 +121,4 @@ def _studies(storage: str, prefix: str, space: ConfigurationSpace | None) -> Err
             return error_matrix_from_studies(studies, space or space_of(studies))
         finally:
             for warning in caught:
-                typer.echo(f"Warning: {warning.message}", err=True)
+                echo(f"Warning: {printable(str(warning.message))}", err=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,8 +17,13 @@ from optuna_peppp.cli.app import (
     Strategy,
     app,
     clear_errors,
+    echo,
     in_a_folder,
+    integer,
 )
+from optuna_peppp.csvfile import write_lines
+from optuna_peppp.numerals import parse_integer
+from optuna_peppp.text import quoted
 
 if TYPE_CHECKING:
     from optuna_peppp.evaluation import Score
@@ -52,9 +56,16 @@ def evaluate(
     scheme: SchemeOption = Scheme.uniform,
     rank: Rank = None,
     seed: Annotated[
-        int, typer.Option(help="Seed of the sampled fraction and of random strategies.")
+        int,
+        typer.Option(
+            parser=integer(0),
+            metavar="INTEGER",
+            help="Seed of the sampled fraction and of random strategies.",
+        ),
     ] = 0,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes; tasks are shared.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(parser=integer(1), metavar="INTEGER", help="Processes; tasks are shared.")
+    ] = 1,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -107,7 +118,7 @@ def evaluate(
         try:
             scores.extend(evaluation.run(jobs))
         except KeyboardInterrupt:
-            typer.echo("Interrupted. The tasks left out so far:", err=True)
+            echo("Interrupted. The tasks left out so far:", err=True)
             _report(scores, output)
             raise typer.Exit(INTERRUPTED) from None
         _report(scores, output)
@@ -116,33 +127,41 @@ def evaluate(
 def _counts(text: str) -> list[int]:
     """Numbers separated by commas."""
     try:
-        counts = [int(part) for part in text.split(",")]
+        counts = [parse_integer(part.strip()) for part in text.split(",")]
     except ValueError:
         counts = []
     if not counts or min(counts) < 1:
-        raise ValueError(f"measurements must be numbers from 1, such as 1,3,6; got {text!r}")
+        raise ValueError(f"measurements must be numbers from 1, such as 1,3,6; got {quoted(text)}")
     return counts
 
 
 def _report(scores: Sequence[Score], output: Path | None) -> None:
-    """Writes the scores, and prints their means and standard errors over tasks."""
-    import numpy as np
+    """Prints means and standard errors over tasks, and writes the scores.
 
+    A file that cannot be written, or nobody who reads what is printed, does not keep the other
+    from being done.
+    """
     if not scores:
         return
-    if output is not None:
-        with output.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(scores[0].as_row()), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(score.as_row() for score in scores)
     rows = [score.as_row() for score in scores]
+    try:
+        echo(_table(rows))
+    finally:
+        if output is not None:
+            write_lines(output, list(rows[0]), (list(row.values()) for row in rows))
+
+
+def _table(rows: Sequence[Mapping[str, str | int | float]]) -> str:
+    """Every measure by strategy and number of measurements."""
+    import numpy as np
+
     tasks, strategies, counts = (
         list(dict.fromkeys(row[name] for row in rows))
         for name in ("task", "strategy", "measurements")
     )
-    typer.echo(f"Mean ± standard error over {len(tasks)} tasks, by number of measurements")
+    lines = [f"Mean ± standard error over {len(tasks)} tasks, by number of measurements"]
     for measure in list(rows[0])[4:]:
-        typer.echo(f"\n{measure:<22}" + "".join(f"{count:<17}" for count in counts).rstrip())
+        lines += ["", f"{measure:<22}" + "".join(f"{count:<17}" for count in counts).rstrip()]
         for strategy in strategies:
             cells = []
             for count in counts:
@@ -154,6 +173,10 @@ def _report(scores: Sequence[Score], output: Path | None) -> None:
                     ],
                     dtype=np.float64,
                 )
-                error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-                cells.append(f"{values.mean():.4f} ± {error:.4f}")
-            typer.echo(f"  {strategy:<20}" + "  ".join(cells))
+                # One task has no scatter to tell of.
+                error = (
+                    f" ± {values.std(ddof=1) / np.sqrt(len(values)):.4f}" if len(values) > 1 else ""
+                )
+                cells.append(f"{values.mean():.4f}{error}")
+            lines.append(f"  {strategy:<20}" + "  ".join(f"{cell:<15}" for cell in cells).rstrip())
+    return "\n".join(lines)

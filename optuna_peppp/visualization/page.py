@@ -116,7 +116,8 @@ def as_page(
 def write_page(path: Path, page: str) -> None:
     """Writes a page. The file appears whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        # A name of bytes that are no text has surrogates, which cannot be encoded.
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _figure(name: str, figure: Any) -> str:
