@@ -118,6 +118,30 @@ def test_the_file_by_hand(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"tasks": ("", "b")}, "task must be the name of a data set"),
+        ({"tasks": ("cats ", "b")}, "task must not begin or end with a space; got 'cats '"),
+        ({"tasks": ("=1+1", "b")}, "task must not begin with '='"),
+        ({"tasks": ("a\nb", "b")}, "task must be of characters that can be printed"),
+        ({"models": ("@x", "b")}, "model must not begin with '@'"),
+        ({"settings": {"x": "nan"}}, "x must hold numbers such as .* got 'nan'"),
+        ({"settings": {"x": ""}}, "x must hold a choice; got none"),
+        ({"settings": {"-x": 1}}, "the name of a column must not begin with '-'"),
+        ({"space": ConfigurationSpace({"x": ["1_0", "b", "c", "d"]})}, "x must hold numbers"),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_written(
+    tmp_path: Path, changes: dict[str, Any], problem: str
+) -> None:
+    path = write(tmp_path / "corpus.csv", "before")
+    with pytest.raises(ValueError, match=problem):
+        small(**changes).write_csv(path)
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 names = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=6)
 texts = st.text(st.characters(categories=("L", "N", "P", "Zs")), min_size=1, max_size=8).filter(
     lambda text: text == text.strip() and text.isprintable() and text[0] not in "=+-@"

@@ -24,6 +24,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+_EFFECTIVE: Final = os.access in os.supports_effective_ids
 INTERRUPTED: Final = 130
 """Exit code of a command that Ctrl-C ended."""
 
@@ -67,7 +68,7 @@ def in_a_folder(path: Path | None) -> Path | None:
         raise typer.BadParameter(f"there is no folder {path.parent}")
     if path.exists() and not path.is_file():
         raise typer.BadParameter(f"{path} is no file that can be replaced; name another")
-    if path.exists() and not os.access(path, os.W_OK):
+    if path.exists() and not os.access(path, os.W_OK, effective_ids=_EFFECTIVE):
         raise typer.BadParameter(f"the file {path} may not be written; name another")
     try:
         with TemporaryFile(dir=folder):

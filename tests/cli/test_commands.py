@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import typer.main
 from typer.testing import Result
 
 from optuna_peppp.cli import app
+from optuna_peppp.cli.app import clear_errors, echo, in_a_folder
 
 COMMANDS = (
     "tune",
@@ -74,6 +79,91 @@ def test_bad_input_is_one_sentence(
     assert result.output.startswith("Error: ")
     assert len(result.output.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+WRITERS = {
+    "fit": ("fit", "--corpus", "plain3-cifar100", "--output"),
+    "merge": ("corpus", "merge", "plain3-cifar100", "--output"),
+    "evaluate": ("evaluate", "--output"),
+    "tune": ("tune", "--json"),
+    "report": ("tune", "--report"),
+    "collect": ("collect", "digits", "--storage", "a.journal", "--export"),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_where_nothing_can_be_written_nothing_is_begun(
+    name: str, invoke: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    monkeypatch.chdir(tmp_path)
+    for path, problem in (
+        ("none/file", "there is no folder none"),
+        ("/dev/null", "is no file that can be replaced"),
+        ("/proc/file", "the folder /proc cannot be written to"),
+        (str(tmp_path), "is a directory"),
+    ):
+        result = invoke(*WRITERS[name], path, code=2)
+        assert problem in result.stderr
+        assert not result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_and_files_of_others_are_refused() -> None:
+    folder = Path(tempfile.mkdtemp())
+    files = folder / "open" / "file", folder / "closed" / "file"
+    for file in files:
+        file.parent.mkdir()
+        file.touch()
+        file.chmod(0o444)
+    folder.chmod(0o755)
+    files[0].parent.chmod(0o777)
+    files[1].parent.chmod(0o555)
+    user = os.geteuid()
+    if user == 0:  # who may do everything becomes somebody else for a while
+        os.seteuid(65534)
+    try:
+        assert in_a_folder(files[0].with_name("new")) == files[0].with_name("new")
+        with pytest.raises(typer.BadParameter, match="may not be written"):
+            in_a_folder(files[0])
+        with pytest.raises(typer.BadParameter, match="cannot be written to"):
+            in_a_folder(files[1].with_name("new"))
+    finally:
+        os.seteuid(user)
+        for file in files:
+            file.parent.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+HOSTILE = "a\x1b]0;PWNED\x07\x1b[2J\u202eb\r\nError: c\ud800"
+
+
+@pytest.mark.parametrize("err", [False, True])
+def test_output_obeys_no_name(capsys: pytest.CaptureFixture[str], err: bool) -> None:
+    echo(f"{HOSTILE}\nend", err=err)
+    shown = capsys.readouterr()
+    lines = (shown.err if err else shown.out).splitlines()
+    assert lines == ["a\\x1b]0;PWNED\\x07\\x1b[2J\\u202eb\\r", "Error: c\\ud800", "end"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError(HOSTILE), "a\\x1b]0;PWNED\\x07\\x1b[2J\\u202eb\\r\\nError: c\\ud800"),
+        (FileNotFoundError(2, "No such file", "a\x1bb"), "[Errno 2] No such file: 'a\\x1bb'"),
+        (
+            MemoryError("Unable to allocate 57.8 GiB"),
+            "not enough memory: Unable to allocate 57.8 GiB",
+        ),
+    ],
+)
+def test_errors_are_one_line_whatever_they_name(
+    capsys: pytest.CaptureFixture[str], error: Exception, line: str
+) -> None:
+    with pytest.raises(typer.Exit) as caught, clear_errors():
+        raise error
+    assert caught.value.exit_code == 2
+    assert capsys.readouterr().err == f"Error: {line}\n"
 
 
 def test_every_command_and_option_is_documented() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
+from optuna_peppp.cli.evaluation import _table
 from optuna_peppp.evaluation import Evaluation
 from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.strategies import STRATEGIES
@@ -73,6 +74,10 @@ BAD = {
     "file": (["--corpus", "nosuch.csv"], "nosuch.csv"),
     "measurements": (["--measurements", "1,x"], "numbers from 1, such as 1,3,6; got '1,x'"),
     "zero": (["--measurements", "0"], "numbers from 1"),
+    "underscore": (["--measurements", "1_0"], "numbers from 1, such as 1,3,6; got '1_0'"),
+    "wide digits": (["--measurements", "\uff11"], "numbers from 1"),
+    "many digits": (["--measurements", "9" * 5000], "got '999"),
+    "cap's digits": (["--memory-cap", "1_0GB"], "such as '275MB' or '1.5MiB'; got '1_0GB'"),
     "cap": (["--memory-cap", "10"], "memory_cap must leave"),
     "hidden": (["--measurement-cap", "10"], "measurement_cap must leave"),
     "fraction": (["--fraction", "2"], "fraction must be above 0 and at most 1"),
@@ -87,6 +92,63 @@ def test_bad_input_is_one_sentence(name: str, invoke: Callable[..., Result], cor
     (line,) = result.output.splitlines()[-1:]
     assert line.startswith("Error: ")
     assert message in line
+
+
+@pytest.mark.parametrize("option", ["--rank", "--seed", "--jobs", "--fraction"])
+@pytest.mark.parametrize("text", ["1_0", "\uff11", "x", "nan", "", "1e999", "-1"])
+def test_options_are_numbers_by_one_grammar(
+    invoke: Callable[..., Result], corpus: Path, option: str, text: str
+) -> None:
+    result = invoke("evaluate", "--corpus", corpus, f"{option}={text}", code=2)
+    assert option in result.output or "fraction must be above 0" in result.output
+
+
+QUICK = ("--strategy", "qr-mf", "--rank", "1", "--measurements", "1")
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(28, "No space left on device"), PermissionError(13, "no")]
+)
+def test_what_cannot_be_written_is_printed(
+    invoke: Callable[..., Result],
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: OSError,
+) -> None:
+    printed = invoke("evaluate", "--corpus", corpus, *QUICK).stdout
+    output = tmp_path / "scores.csv"
+    output.write_text("before")
+
+    def replace(path: Path, target: Path) -> None:
+        raise failure
+
+    monkeypatch.setattr(Path, "replace", replace)
+    result = invoke("evaluate", "--corpus", corpus, *QUICK, "--output", output, code=2)
+    assert result.stdout == printed
+    assert result.stderr.endswith(f"Error: {failure}: '{output}'\n")
+    assert output.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_what_nobody_reads_is_written(
+    invoke: Callable[..., Result], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "scores.csv"
+
+    def closed(text: str, *, err: bool = False) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("optuna_peppp.cli.evaluation.echo", closed)
+    invoke("evaluate", "--corpus", corpus, *QUICK, "--output", output, code=1)
+    assert len(output.read_text().splitlines()) == 5
+
+
+def test_one_task_has_no_standard_error() -> None:
+    row: dict[str, str | int | float] = {"task": "a", "strategy": "s", "measurements": 1}
+    row |= {"seed": 0, "hyperdiff": 0.25}
+    assert _table([row]).splitlines()[-1] == "  s                   0.2500"
+    assert _table([row, {**row, "task": "b"}]).endswith("0.2500 ± 0.0000")
 
 
 @pytest.mark.parametrize("tasks", [1, 2])
