@@ -66,7 +66,7 @@ def test_numbers_are_bytes(number: float) -> None:
         *(
             "1_0",
             "1_000MB",
-            "１０MB",
+            "\uff11\uff10MB",
             "0x10",
             "+1MB",
             "1e",
