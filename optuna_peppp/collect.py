@@ -163,6 +163,8 @@ def _work(tasks: Sequence[Task]) -> Iterator[bool]:
                 break
             if task.planned.keys() <= task.claims.held().complete.keys():
                 remaining.remove(task)
+                for measurement in task.planned.values():
+                    measurement.experiment.release()
         else:
             if remaining:
                 time.sleep(POLL)

@@ -96,6 +96,8 @@ def plan(
     for experiment in (replace(one, **fixed) for one in experiments):  # type: ignore[arg-type]
         data, memory = experiment.load(), experiment.memory(tuned)
         size = data.input_shape[1]
+        # Who measures reads it again, when its turn has come.
+        experiment.release()
         rows.append(
             [Measurement(experiment, data.name, size, tuned, j, int(memory[j])) for j in indices]
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from optuna_peppp.lowprecision.datasets import ImageData
+from optuna_peppp.lowprecision.images import rows_at_once
 
 _TEST_BATCH: Final = 500
 
@@ -20,10 +23,9 @@ class Batches:
         self.device = device
         self._train = data.train_images.to(device), data.train_labels.to(device)
         self._test = data.test_images.to(device), data.test_labels.to(device)
-        # float64 and in one go: a data set of uint8 images is small enough.
-        pixels = data.train_images.transpose(0, 1).flatten(1).double()
-        self._mean = pixels.mean(1).float().view(-1, 1, 1).to(device)
-        self._std = pixels.std(1).clamp(min=1.0).float().view(-1, 1, 1).to(device)
+        mean, std = _statistics(data.train_images)
+        self._mean = mean.view(-1, 1, 1).to(device)
+        self._std = std.view(-1, 1, 1).to(device)
 
     def shuffled(self, batch_size: int, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """All training images, as they are stored, and labels once, in a new order."""
@@ -54,3 +56,27 @@ class Batches:
             predicted = network(self.standardized(images[batch])).argmax(1)
             wrong += (predicted != labels[batch]).sum()
         return int(wrong) / len(labels)
+
+
+def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of every channel of uint8 images, float32 (channels,).
+
+    They follow from how often each of the 256 values occurs: exact integers, counted a few images
+    at a time. A channel of one value, which has no deviation, counts as if it had 1.
+    """
+    channels = images.shape[1]
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    # Counting widens pixels to int64.
+    for chunk in torch.split(images, rows_at_once(8 * images[0].numel())):
+        for channel in range(channels):
+            pixels = chunk[:, channel].flatten().cpu().numpy()
+            counts[channel] += np.bincount(pixels, minlength=256)
+    means, deviations = [], []
+    for row in counts.tolist():
+        number = sum(row)
+        total = sum(value * count for value, count in enumerate(row))
+        squares = sum(value**2 * count for value, count in enumerate(row))
+        means.append(total / number)
+        variance = (number * squares - total**2) / (number * max(1, number - 1))
+        deviations.append(max(1.0, math.sqrt(variance)))
+    return torch.tensor(means), torch.tensor(deviations)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from optuna_peppp.choices import check_choice
 from optuna_peppp.formats import Precision
-from optuna_peppp.lowprecision.datasets import ImageData, load_dataset
+from optuna_peppp.lowprecision.datasets import ImageData, load_dataset, parse_name
 from optuna_peppp.lowprecision.memory import memory_vector
-from optuna_peppp.lowprecision.models import build_model
-from optuna_peppp.lowprecision.quantize import Rounding
+from optuna_peppp.lowprecision.models import MODELS, build_model
+from optuna_peppp.lowprecision.quantize import ROUNDINGS, Rounding
 from optuna_peppp.lowprecision.scheme import RoundingScheme
 from optuna_peppp.lowprecision.training import TrainingResult, resolve_device, train
 
@@ -29,12 +31,21 @@ TUNABLE: Final = ("learning_rate", "momentum", "weight_decay")
 _PLAIN3_SIZE: Final = 16
 
 
+class _Holder:
+    """What an experiment has read; no field, so that it is not compared, copied or pickled."""
+
+    __slots__ = ("_data",)
+    _data: ImageData | None
+
+
 @dataclass(frozen=True, slots=True)
-class Experiment:
+class Experiment(_Holder):
     """Everything that fixes a measurement but its configuration.
 
     Every configuration starts from the same weights and sees the images in the same order
-    (common random numbers): what differs between two configurations is theirs.
+    (common random numbers): what differs between two configurations is theirs. The data set is
+    read once and held until :meth:`release` or the end of the experiment. Numbers of NumPy become
+    Python's.
 
     Attributes:
         data: Data set, as :func:`~optuna_peppp.lowprecision.load_dataset` names it.
@@ -52,7 +63,8 @@ class Experiment:
         device: Where to train.
 
     Raises:
-        ValueError: This machine does not have the device.
+        ValueError: Unknown names, numbers that are out of range, or a device that this machine
+            does not have.
     """
 
     data: str
@@ -69,18 +81,45 @@ class Experiment:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        parse_name(self.data)
+        check_choice("network", self.network, MODELS)
+        check_choice("rounding", self.rounding, ROUNDINGS)
         resolve_device(self.device)
+        plain: dict[str, Any] = {
+            "epochs": _whole("epochs", self.epochs),
+            "batch_size": _whole("batch_size", self.batch_size),
+            "seed": _whole("seed", self.seed, -(2**63), 2**64 - 1),
+            "learning_rate": _number("learning_rate", self.learning_rate, zero=False),
+            "momentum": _number("momentum", self.momentum),
+            "weight_decay": _number("weight_decay", self.weight_decay),
+            "test_fraction": _number("test_fraction", self.test_fraction, 1, zero=False),
+            "device": str(self.device),
+        }
+        if self.image_size is not None:
+            plain["image_size"] = _whole("image_size", self.image_size)
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "_data", None)
 
     def load(self) -> ImageData:
-        """The data set; loaded once per process.
+        """The data set; read at the first call, whatever becomes of its files afterwards.
 
         Raises:
             ValueError, FileNotFoundError, ConnectionError: As ``load_dataset``.
         """
-        size = self.image_size
-        if size is None and self.network == "plain3":
-            size = _PLAIN3_SIZE
-        return _load(self.data, size, self.test_fraction)
+        # An unpickled experiment has its fields only.
+        data: ImageData | None = getattr(self, "_data", None)
+        if data is None:
+            size = self.image_size
+            if size is None and self.network == "plain3":
+                size = _PLAIN3_SIZE
+            data = load_dataset(self.data, image_size=size, test_fraction=self.test_fraction)
+            object.__setattr__(self, "_data", data)
+        return data
+
+    def release(self) -> None:
+        """Lets go of the data set; the next :meth:`load` reads it again."""
+        object.__setattr__(self, "_data", None)
 
     def build(self) -> nn.Module:
         """The network with its initial weights.
@@ -132,6 +171,22 @@ class Experiment:
         )
 
 
-@functools.lru_cache(maxsize=4)
-def _load(data: str, image_size: int | None, test_fraction: float) -> ImageData:
-    return load_dataset(data, image_size=image_size, test_fraction=test_fraction)
+def _whole(name: str, value: object, low: int = 1, high: int | None = None) -> int:
+    """A whole number within bounds as Python's int."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        number = int(value)
+        if number >= low and (high is None or number <= high):
+            return number
+    bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+    raise ValueError(f"{name} must be a whole number, {bounds}; got {value!r}")
+
+
+def _number(name: str, value: object, below: float = math.inf, *, zero: bool = True) -> float:
+    """A number from 0, or above it, to below a bound as Python's float."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        number = float(value)
+        if number < below and (number > 0 or (zero and number == 0)):
+            return number
+    least = "at least 0" if zero else "above 0"
+    bound = "finite" if below == math.inf else f"below {below:g}"
+    raise ValueError(f"{name} must be a number, {least} and {bound}; got {value!r}")

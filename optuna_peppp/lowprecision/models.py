@@ -9,6 +9,8 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
+from optuna_peppp.choices import check_choice
+
 _SMALL: Final = 64
 """Images up to this size, in pixels, get a network that does not shrink them at once."""
 
@@ -32,8 +34,7 @@ def build_model(name: str, num_classes: int, input_shape: tuple[int, int, int]) 
     Raises:
         ValueError: Unknown name, fewer than two classes, or images too small for the network.
     """
-    if name not in MODELS:
-        raise ValueError(f"network must be one of {', '.join(MODELS)}; got {name!r}")
+    check_choice("network", name, MODELS)
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2; got {num_classes}")
     if len(input_shape) != 3 or min(input_shape) < 1:

@@ -30,7 +30,7 @@ COMMANDS = (
 
 BAD = {
     "data set": (["tune", "--data", "mnist"], "data set must be digits"),
-    "network": (["tune", "--network", "alexnet"], "network must be one of plain3"),
+    "network": (["tune", "--network", "alexnet"], "network must be 'plain3'"),
     "storage": (["tune", "--storage", "tune.txt"], "storage must be a database URL"),
     "storage kind": (["tune", "--storage", "nosuch://x"], "cannot be opened"),
     "corpus": (["tune", "--corpus", "nosuch"], "a corpus that ships"),
