@@ -93,6 +93,7 @@ class Experiment(_Holder):
             "momentum": _number("momentum", self.momentum),
             "weight_decay": _number("weight_decay", self.weight_decay),
             "test_fraction": _number("test_fraction", self.test_fraction, 1, zero=False),
+            "data": str(self.data),
             "device": str(self.device),
         }
         if self.image_size is not None:

@@ -84,11 +84,11 @@ def resident(line: str) -> int:
 @contextmanager
 def peak() -> Iterator[Callable[[], int]]:
     """Tells by how many bytes this process grew at most since the block began."""
+    gc.collect()
     try:
         RESET.write_text("5")
     except OSError as error:
         pytest.skip(f"the peak of memory is measured through {RESET}: {error}")
-    gc.collect()
     before = resident("VmRSS")
     yield lambda: resident("VmHWM") - before
 

@@ -104,7 +104,7 @@ def test_a_seed_decides_the_weights() -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match=r"network must be one of plain3, .*vgg19; got 'alexnet'"):
+    with pytest.raises(ValueError, match=r"network must be 'plain3', .*'vgg19'; got 'alexnet'"):
         build_model("alexnet", 10, (3, 32, 32))
     with pytest.raises(ValueError, match="num_classes must be at least 2; got 1"):
         build_model("plain3", 1, (3, 16, 16))
