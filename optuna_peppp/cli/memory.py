@@ -25,15 +25,17 @@ def memory(
 ) -> None:
     """Print the computed memory of every configuration of a network, as CSV in bytes."""
     with clear_errors():
-        from optuna_peppp.lowprecision import build_model, training_memory
+        from optuna_peppp.lowprecision import build_model
+        from optuna_peppp.lowprecision.memory import count
 
         shape = (channels, image_size, image_size)
         model = build_model(network, classes, shape)
+        counts = count(model, shape, batch_size, accounting.value)
         space = ConfigurationSpace.paper()
         lines = ["format_a,format_b,weights,activations,optimizer,total"]
         for index in range(len(space)):
             precision = space.precision(index)
-            usage = training_memory(model, shape, batch_size, precision, accounting.value)
+            usage = counts.at(precision)
             lines.append(
                 f"{precision.format_a},{precision.format_b},{usage.weights},{usage.activations},"
                 f"{usage.optimizer},{usage.total}"

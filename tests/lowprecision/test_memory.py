@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -317,13 +318,66 @@ def test_the_papers_accounting_knows_resnets_for_small_images(
     assert training_memory(model, shape, 32, EIGHT).total > 0
 
 
-def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match=r"accounting must be 'saved-tensors' or 'paper'; got 'x'"):
-        training_memory(linear(), (4,), 7, EIGHT, "x")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="optimizer must be one of sgd, adam, adamw; got 'lion'"):
-        training_memory(linear(), (4,), 7, EIGHT, optimizer="lion")
-    with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
-        training_memory(linear(), (4,), 0, EIGHT)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"accounting": "x"}, "accounting must be 'saved-tensors' or 'paper'; got 'x'"),
+        ({"accounting": None}, "accounting must be 'saved-tensors' or 'paper'; got None"),
+        ({"accounting": "papre"}, "got 'papre'. Did you mean 'paper'[?]"),
+        ({"optimizer": "lion"}, "optimizer must be 'sgd', 'adam' or 'adamw'; got 'lion'"),
+        ({"optimizer": "Adam"}, "got 'Adam'. Did you mean 'adam'[?]"),
+        ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
+        ({"batch_size": -3}, "batch_size must be at least 1; got -3"),
+        ({"batch_size": 2.5}, "batch_size must be an integer; got 2.5"),
+        ({"batch_size": "8"}, "batch_size must be an integer; got '8'"),
+        ({"batch_size": True}, "batch_size must be an integer; got True"),
+        ({"input_shape": (0, 4)}, r"input_shape must be the sizes .*; got \(0, 4\)"),
+        ({"input_shape": (-4,)}, r"input_shape must be the sizes .*; got \(-4,\)"),
+        ({"input_shape": (4.0,)}, r"input_shape must be the sizes .*; got \(4.0,\)"),
+        ({"input_shape": 4}, "input_shape must be the sizes .*; got 4"),
+        ({"input_shape": "444"}, "input_shape must be the sizes .*; got '444'"),
+        ({"input_shape": None}, "input_shape and batch_size, or inputs, must be given; got .*None"),
+        ({"batch_size": None}, "input_shape and batch_size, or inputs, must be given; got .*None"),
+        ({"inputs": torch.rand(7, 4)}, "inputs must come alone.* got input_shape=.* too"),
+        ({"inputs": torch.rand(7, 4), "input_shape": None}, "inputs must come alone"),
+        ({"precision": None}, "precision must be a Precision; got None"),
+        ({"precision": "1-4-3"}, "precision must be a Precision; got '1-4-3'"),
+        ({"model": torch.relu}, "model must be a torch.nn.Module; got <built-in method relu"),
+        ({"accounting": "paper", "optimizer": "adam"}, "'paper' knows optimizer 'sgd' only"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+    usual: dict[str, Any] = {"model": linear(), "input_shape": (4,), "batch_size": 7}
+    with pytest.raises(ValueError, match=message):
+        training_memory(**{**usual, "precision": EIGHT, **arguments})
+    if "precision" not in arguments:
+        with pytest.raises(ValueError, match=message):
+            memory_vector(ConfigurationSpace.paper(), **{**usual, **arguments})
+
+
+def test_sizes_of_other_types() -> None:
+    usage = training_memory(linear(), (4,), 7, EIGHT)
+    for shape in ([4], torch.Size([4]), (np.int64(4),)):
+        assert training_memory(linear(), shape, np.int32(7), EIGHT) == usage  # type: ignore[arg-type]
+    assert training_memory(linear(), inputs=torch.rand(7, 4), precision=EIGHT) == usage
+
+
+def test_the_papers_accounting_takes_images() -> None:
     model = without_data("resnet18", 10, (3, 32, 32))
-    with pytest.raises(ValueError, match="accounting 'paper' knows optimizer 'sgd' only"):
-        training_memory(model, (3, 32, 32), 32, EIGHT, "paper", optimizer="adam")
+    usage = training_memory(model, (3, 32, 32), 5, EIGHT, "paper")
+    images = torch.empty(5, 3, 32, 32)
+    assert training_memory(model, precision=EIGHT, accounting="paper", inputs=images) == usage
+    for inputs, came in [(torch.empty(3, 32, 32), r"shape \(3, 32, 32\)"), ([images], "list")]:
+        with pytest.raises(ValueError, match=f"takes one batch of images, .* got .*{came}"):
+            training_memory(model, precision=EIGHT, accounting="paper", inputs=inputs)
+
+
+def test_complex_and_integer_weights() -> None:
+    """A complex number is two; integers are there, and not trained."""
+    model = nn.Module()
+    model.register_parameter("weight", nn.Parameter(torch.rand(6, dtype=torch.complex64)))
+    codes = nn.Parameter(torch.ones(5, dtype=torch.int8), requires_grad=False)
+    model.register_parameter("codes", codes)
+    model.forward = lambda x: x * model.weight
+    usage = training_memory(model, inputs=torch.rand(3, 6, dtype=torch.complex64), precision=EIGHT)
+    assert usage == MemoryUsage(2 * 6 + 5, 2 * 3 * 6, 2 * 3 * 2 * 6)
