@@ -19,7 +19,9 @@ from typing import Final, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from optuna_peppp.choices import check_choice
 from optuna_peppp.formats import FloatFormat
 
 Rounding = Literal["nearest", "stochastic"]
@@ -50,7 +52,6 @@ class FormatTensors(NamedTuple):
     max: Tensor
 
     @classmethod
-    @functools.cache
     def of(cls, fmt: FloatFormat, device: torch.device) -> FormatTensors:
         """The tensors of a format on a device."""
         return cls(
@@ -95,10 +96,8 @@ def quantize(
     """
     if not x.is_floating_point():
         raise TypeError(f"x must be a floating-point tensor; got dtype {x.dtype}")
-    if rounding not in ROUNDINGS:
-        raise ValueError(f"rounding must be one of {', '.join(ROUNDINGS)}; got {rounding!r}")
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}")
+    check_choice("rounding", rounding, ROUNDINGS)
+    check_choice("backend", backend, BACKENDS)
     with torch.no_grad():
         if backend == "qpytorch":
             return _qpytorch(x, fmt, rounding)
@@ -125,6 +124,7 @@ def round_to(
         compiled: Whether to use the kernels that are compiled by themselves. Code that is being
             compiled as a whole says no, and the arithmetic becomes part of it.
     """
+    x = x.resolve_neg()  # a lazy minus, as of the imaginary part of a conjugate, has no bits yet
     channels_last = (
         x.dim() == 4
         and x.is_contiguous(memory_format=torch.channels_last)
@@ -132,7 +132,8 @@ def round_to(
     )
     dense = x.permute(0, 2, 3, 1) if channels_last else x
     values = dense.float()
-    if compiled and values.numel() > 1:  # torch.compile makes graphs of their own for 0 and 1
+    # torch.compile makes graphs of their own for 0 and 1, and none under a dispatch mode.
+    if compiled and values.numel() > 1 and _get_current_dispatch_mode() is None:
         # Flat, so that one graph serves every shape; .data drops what it would be specialized
         # on: being a view, requiring gradients.
         rounded = _round_with(_compiled(), values.reshape(-1).contiguous().data, fmt, keys)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from optuna_peppp.choices import check_choice
 from optuna_peppp.formats import FloatFormat, Precision
 from optuna_peppp.lowprecision.quantize import (
+    BACKENDS,
     GOLDEN_RATIO,
+    ROUNDINGS,
     Backend,
     FormatTensors,
     Rounding,
@@ -21,6 +25,8 @@ from optuna_peppp.lowprecision.quantize import (
 
 Choice = Literal["A", "B"] | None
 """Format A, Format B, or None for float32."""
+
+CHOICES: Final[tuple[Choice, ...]] = ("A", "B", None)
 
 Role = Literal[
     "weights",
@@ -55,6 +61,9 @@ class RoundingScheme:
         logits: Output of the network and its gradient.
         rounding: ``"nearest"`` or ``"stochastic"``.
         loss_scale: Static factor on the loss, taken off the weight gradients again.
+
+    Raises:
+        ValueError: A field is none of its choices, or the loss scale is not a positive number.
     """
 
     weights: Choice = "A"
@@ -69,8 +78,11 @@ class RoundingScheme:
     loss_scale: float = 1000.0
 
     def __post_init__(self) -> None:
-        if not self.loss_scale > 0:
-            raise ValueError(f"loss_scale must be positive; got {self.loss_scale!r}")
+        for role in ROLES:
+            check_choice(role, getattr(self, role), CHOICES)
+        check_choice("rounding", self.rounding, ROUNDINGS)
+        if not 0 < self.loss_scale < math.inf:
+            raise ValueError(f"loss_scale must be positive and finite; got {self.loss_scale!r}")
 
 
 DEFAULT_SCHEME: Final = RoundingScheme()
@@ -85,12 +97,18 @@ class Quantizer:
         scheme: What is rounded to which of them.
         generator: Source of randomness for stochastic rounding.
         backend: As in :func:`~optuna_peppp.lowprecision.quantize`.
+
+    Raises:
+        ValueError: ``backend`` is unknown.
     """
 
     precision: Precision | None
     scheme: RoundingScheme = DEFAULT_SCHEME
     generator: torch.Generator | None = None
     backend: Backend = "eager"
+
+    def __post_init__(self) -> None:
+        check_choice("backend", self.backend, BACKENDS)
 
     def format(self, role: Role) -> FloatFormat | None:
         """The format of a role, None for float32."""
@@ -142,13 +160,17 @@ class Rounder:
         """The tensor rounded as its role asks; itself where that is float32.
 
         Args:
-            x: A floating-point tensor.
+            x: A floating-point tensor, or a complex one, which is rounded as two floats.
             role: What it is.
             index: Tells tensors of one role and pass apart, which must not share randomness.
         """
         choice: Choice = getattr(self.quantizer.scheme, role)
         if self.formats is None or choice is None:
             return x
+        if x.is_complex():
+            parts = torch.view_as_real(x.detach().resolve_conj())
+            # .data is no view: autograd forbids changing in place a view that a function returned.
+            return torch.view_as_complex(self(parts, role, index).contiguous()).data
         backend = self.quantizer.backend
         if backend == "qpytorch" and (fmt := self.quantizer.format(role)) is not None:
             return quantize(x, fmt, self.quantizer.scheme.rounding, backend=backend)

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from optuna_peppp.formats import FORMATS_A, FORMATS_B, FloatFormat
 from optuna_peppp.lowprecision import quantize
@@ -280,10 +281,34 @@ def test_bad_arguments() -> None:
         quantize(torch.tensor([1]), fmt)
     with pytest.raises(TypeError, match=r"complex64"):
         quantize(torch.tensor([1j]), fmt)
-    with pytest.raises(ValueError, match="rounding must be one of nearest, stochastic; got 'up'"):
+    with pytest.raises(ValueError, match="rounding must be 'nearest' or 'stochastic'; got 'up'"):
         quantize(torch.ones(1), fmt, "up")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"backend must be one of .*; got 'cuda'"):
-        quantize(torch.ones(1), fmt, backend="cuda")  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError,
+        match=r"backend must be 'compiled', 'eager' or 'qpytorch'; got 'eagr'\. Did you mean",
+    ):
+        quantize(torch.ones(1), fmt, backend="eagr")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("guard", ["fake tensors", "inference mode"])
+def test_one_call_leaves_nothing_to_the_next(
+    backend: Backend, rounding: Rounding, guard: str
+) -> None:
+    fmt = FloatFormat(4, 1)
+    with FakeTensorMode() if guard == "fake tensors" else torch.inference_mode():
+        rounded = quantize(torch.ones(4), fmt, rounding, backend=backend)
+    assert isinstance(rounded, FakeTensor) == (guard == "fake tensors")
+    x = torch.tensor([0.3, 1000.0], requires_grad=True)
+    rounded = quantize(x, fmt, backend=backend)
+    assert rounded.tolist() == [0.25, 384.0]
+    torch.autograd.backward((x * rounded).sum())
+
+
+def test_a_lazy_minus_is_rounded(backend: Backend) -> None:
+    x = torch.tensor([1 + 0.3j, 1 - 1000j]).conj().imag
+    assert x.is_neg()
+    assert quantize(x, FloatFormat(4, 3), backend=backend).tolist() == [-0.3125, 480.0]
 
 
 def neighbours(value: float, fmt: FloatFormat) -> tuple[float, float]:

@@ -125,7 +125,26 @@ def test_the_compiled_kernels_answer_the_same(rounding: Rounding) -> None:
     assert torch.equal(*answers)
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
-def test_the_loss_scale_is_positive(scale: float) -> None:
-    with pytest.raises(ValueError, match=f"loss_scale must be positive; got {scale}"):
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_the_loss_scale_is_positive_and_finite(scale: float) -> None:
+    with pytest.raises(ValueError, match=f"loss_scale must be positive and finite; got {scale}"):
         RoundingScheme(loss_scale=scale)
+
+
+@pytest.mark.parametrize("role", get_args(Role))
+def test_an_unknown_choice_of_a_role(role: Role) -> None:
+    for value in ("C", "a", "", 0, False, ["A"]):
+        with pytest.raises(ValueError, match=f"{role} must be 'A', 'B' or None; got "):
+            RoundingScheme(**{role: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["stochasitc", "Nearest", None, 1])
+def test_an_unknown_rounding(value: object) -> None:
+    with pytest.raises(ValueError, match="rounding must be 'nearest' or 'stochastic'; got "):
+        RoundingScheme(rounding=value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["compile", "cuda", None, True])
+def test_an_unknown_backend(value: object) -> None:
+    with pytest.raises(ValueError, match="backend must be 'compiled', 'eager' or 'qpytorch'; got"):
+        Quantizer(PRECISION, backend=value)  # type: ignore[arg-type]
