@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from optuna_peppp.lowprecision.scheme import Quantizer, Role, Rounder
+from optuna_peppp.lowprecision.checkpoints import Function, resumed_by
+from optuna_peppp.lowprecision.dataflow import calls_of_logits
+from optuna_peppp.lowprecision.fast_paths import without_fast_paths
+from optuna_peppp.lowprecision.scheme import Quantizer, Rounder
+from optuna_peppp.lowprecision.sites import Call, OutputRounding
+from optuna_peppp.lowprecision.straight_through import leaves_of, rounded, rounded_weights
 
 
 class LowPrecisionModule(nn.Module):
@@ -22,161 +26,134 @@ class LowPrecisionModule(nn.Module):
     Rounding happens at module boundaries: what a ``forward`` computes with plain functions
     between two modules stays float32 until the next one returns.
 
+    The logits are what the last modules return: those whose results reach the network's output
+    by functions only, be it inside a container, as a view, or through a softmax; and the output
+    itself. Gradients can be derived again. Parts that ``torch.utils.checkpoint`` computes again
+    are rounded as they were.
+
     The wrapped module is not changed: its parameters and buffers are those being trained, and
     hooks are on it only while it runs.
 
     Args:
         module: Any module.
         quantizer: Rounds its tensors.
+
+    Raises:
+        ValueError: The module holds an embedding that changes its weights in the forward pass,
+            or whose gradients are sparse; or it is an ``nn.DataParallel``.
     """
 
     def __init__(self, module: nn.Module, quantizer: Quantizer) -> None:
         super().__init__()
+        _check(module)
         self.module = module
         self.quantizer = quantizer
-        self.outputs = _OutputRounding()
+        self.outputs = OutputRounding()
+        # They differ where a network has outputs for its training alone.
+        self._logits: dict[bool, frozenset[Call]] = {}
 
     def forward(self, *inputs: Any, **named_inputs: Any) -> Any:
-        """Calls the module on inputs of any structure; its output is the logits."""
+        """Calls the module on inputs of any structure; its output is the logits.
+
+        Raises:
+            RuntimeError: A backward pass computes all of this module again, and rounding is
+                stochastic with a generator, whose numbers it would draw anew.
+        """
         gradients = torch.is_grad_enabled()
         # Tensors made in inference mode have no version, which tells of a change in place.
-        with torch.inference_mode(False), torch.set_grad_enabled(gradients), self.hooked():
+        with torch.inference_mode(False), torch.set_grad_enabled(gradients):
+            self._find_logits((inputs, named_inputs))
             rounder = self.quantizer.rounder(self._device((inputs, named_inputs)))
-            return self.compute(rounder, *inputs, **named_inputs)
+            if rounder.keys is not None and self.quantizer.generator is not None:
+                _refuse_recomputation()
+            with self.hooked(), resumed_by(self._bookmark):
+                return self.compute(rounder, *inputs, **named_inputs)
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
         """Puts the hooks on that :meth:`compute` needs."""
-        with ExitStack() as stack:
-            for submodule in self.module.modules():
-                if submodule is not self.module:
-                    stack.callback(submodule.register_forward_hook(self.outputs).remove)
+        with self.outputs.on(self.module), without_fast_paths(self.module):
             yield
 
     def compute(self, rounder: Rounder, *inputs: Any, **named_inputs: Any) -> Any:
         """The passes themselves: what of a :meth:`forward` can be compiled."""
         outputs = self.outputs
-        outputs.begin(rounder)
         try:
-            weights: dict[str, Tensor] = dict(self.module.named_parameters())
-            if weights:
-                rounded = _Weights.apply(rounder, *weights.values())
-                weights = dict(zip(weights, rounded, strict=True))
-            inputs, named_inputs = _rounded(rounder, (inputs, named_inputs), "input", None)
+            weights = rounded_weights(rounder, dict(self.module.named_parameters()))
+            logits = self._logits.get(self.module.training, frozenset())
+            outputs.begin(rounder, logits, weights)
+            inputs, named_inputs = rounded(rounder, (inputs, named_inputs), "input", None)
             output = functional_call(self.module, weights, inputs, named_inputs)
-            output = outputs.before_rounding(output)
-            return _rounded(rounder, output, "logits", "logits")
+            return outputs.finish(output)
         finally:
             outputs.end()
 
+    def _find_logits(self, inputs: Any) -> None:
+        if self.module.training not in self._logits and self.quantizer.precision is not None:
+            self._logits[self.module.training] = calls_of_logits(self.module, inputs)
+
+    def _bookmark(self) -> Callable[[Function], Function]:
+        """Functions that are called as if the pass stood where it stands now."""
+        part = self.outputs.part()
+
+        def resuming(function: Function) -> Function:
+            def resumed(*arguments: Any, **named: Any) -> Any:
+                with ExitStack() as stack:
+                    if not self.outputs.running:
+                        stack.enter_context(self.hooked())
+                    stack.enter_context(self.outputs.resumed(part))
+                    stack.enter_context(resumed_by(self._bookmark))
+                    weights = {f"module.{name}": weight for name, weight in part.weights.items()}
+                    caller = _Caller(self.module)
+                    return functional_call(caller, weights, (function, *arguments), named)
+
+            return resumed
+
+        return resuming
+
     def _device(self, inputs: Any) -> torch.device:
-        tensors = [*self.module.parameters(), *tree_leaves(inputs)]
+        tensors = [*self.module.parameters(), *leaves_of(inputs)]
         return next((x.device for x in tensors if isinstance(x, Tensor)), torch.device("cpu"))
 
 
-def _rounded(
-    rounder: Rounder, values: Any, forward: Role, backward: Role | None, index: int = 0
-) -> Any:
-    """The structure with every floating-point tensor rounded, and its gradient."""
-    leaves, structure = tree_flatten(values)
-    for place, leaf in enumerate(leaves):
-        if isinstance(leaf, Tensor) and leaf.is_floating_point():
-            leaves[place] = _Rounding.apply(leaf, rounder, forward, backward, index + place)
-    return tree_unflatten(leaves, structure)
+class _Caller(nn.Module):
+    """Calls a function while the tensors of a module are others."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, function: Function, *arguments: Any, **named: Any) -> Any:
+        return function(*arguments, **named)
 
 
-class _OutputRounding:
-    """A forward hook that rounds the outputs of submodules.
-
-    It remembers the last output, before and after: a container returns the very tensor of its
-    last child, which is not rounded a second time, and the network's own output must be
-    rounded as logits instead of as an activation.
-    """
-
-    def __init__(self) -> None:
-        self.container_in_place = False
-        self.end()
-
-    def begin(self, rounder: Rounder) -> None:
-        """Rounds the outputs of one forward pass."""
-        self._rounder: Rounder | None = rounder
-
-    def end(self) -> None:
-        """Lets go of the tensors of the pass."""
-        self._rounder = None
-        self._before: Any = None
-        self._after: Any = None
-        self._version = 0
-        self._index = 0
-
-    def __call__(self, submodule: nn.Module, inputs: Any, output: Any) -> Any:
-        # Every output has a randomness of its own; containers count, since whether one is
-        # rounded must not matter to the others.
-        start, self._index = self._index, self._index + len(tree_leaves(output))
-        if self._rounder is None or self._is_last(output, next(submodule.children(), None)):
-            return output
-        self._before = output
-        self._after = _rounded(self._rounder, output, "activations", "activation_gradients", start)
-        self._version = _version(self._after)
-        return self._after
-
-    def before_rounding(self, output: Any) -> Any:
-        return self._before if self._is_last(output, self) else output
-
-    def _is_last(self, output: Any, contents: object | None) -> bool:
-        """Whether this is the last output, as it was rounded; ``contents`` is None for a leaf."""
-        if output is not self._after:
-            return False
-        # An in-place operation keeps the object and changes what it holds. A compiler cannot see
-        # that, so an eager pass has to tell it whether one happens outside of a leaf.
-        if torch.compiler.is_compiling():
-            return contents is not None
-        changed = _version(output) != self._version
-        self.container_in_place |= changed and contents is not None
-        return not changed
+def _check(module: nn.Module) -> None:
+    if isinstance(module, nn.DataParallel):
+        raise ValueError(
+            "module must not be an nn.DataParallel, whose replicas do not see rounded weights; "
+            "give its attribute module instead"
+        )
+    for name, submodule in module.named_modules():
+        if not isinstance(submodule, (nn.Embedding, nn.EmbeddingBag)):
+            continue
+        described = f"module {name!r} ({type(submodule).__name__})"
+        if submodule.max_norm is not None:
+            raise ValueError(
+                f"{described} has max_norm={submodule.max_norm}, by which a forward pass changes "
+                "weights that are rounded there; make it without max_norm and limit the norms "
+                "after each step of the optimizer"
+            )
+        if submodule.sparse:
+            raise ValueError(
+                f"{described} has sparse=True, and sparse gradients cannot be rounded; "
+                "make it with sparse=False"
+            )
 
 
-def _version(output: Any) -> int:
-    known = isinstance(output, Tensor) and not torch.compiler.is_compiling()
-    return output._version if known else 0
-
-
-class _Rounding(torch.autograd.Function):
-    """Straight-through estimator: rounds the tensor forward and its gradient backward."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, rounder: Rounder, forward: Role, backward: Role | None, index: int
-    ) -> Tensor:
-        ctx.rounder, ctx.backward_role, ctx.index = rounder, backward, index
-        rounded = rounder(x, forward, index)
-        # A copy, for the next module may work in place.
-        return x.clone() if rounded is x else rounded
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        role = ctx.backward_role
-        # The complement, for the logits have one role forward and backward.
-        rounded = gradient if role is None else ctx.rounder(gradient, role, ~ctx.index)
-        return rounded, None, None, None, None
-
-
-class _Weights(torch.autograd.Function):
-    """Rounds all weights in one pass; their gradients are left to the optimizer."""
-
-    @staticmethod
-    def forward(ctx: Any, rounder: Rounder, *parameters: Tensor) -> tuple[Tensor, ...]:
-        # A weight that the network did not use has no gradient instead of one of zeros.
-        ctx.set_materialize_grads(False)
-        return tuple(rounded_together(parameters, rounder, "weights"))
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *gradients
-
-
-def rounded_together(tensors: Sequence[Tensor], rounder: Rounder, role: Role) -> list[Tensor]:
-    """Rounds many tensors of one device in one pass instead of one call each."""
-    flat = rounder(torch.cat([tensor.detach().reshape(-1) for tensor in tensors]), role)
-    pieces = torch.split(flat, [tensor.numel() for tensor in tensors])
-    return [piece.view(tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)]
+def _refuse_recomputation() -> None:
+    if torch._C._current_graph_task_id() != -1:
+        raise RuntimeError(
+            "a backward pass computes a LowPrecisionModule again, whose stochastic rounding would "
+            "draw other numbers from its generator; checkpoint parts of the module inside it, or "
+            "make its Quantizer without a generator"
+        )

@@ -12,8 +12,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from optuna_peppp.lowprecision.modules import rounded_together
 from optuna_peppp.lowprecision.scheme import Quantizer, Role, Rounder
+from optuna_peppp.lowprecision.straight_through import rounded_together
 
 OPTIMIZERS: Final[dict[str, Callable[..., Optimizer]]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 """The supported optimizers by name."""

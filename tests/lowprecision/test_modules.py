@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -230,7 +232,7 @@ def test_the_output_of_a_container_is_rounded_once() -> None:
     network = LowPrecisionModule(nn.Sequential(inner), recorder)
     logits = network(images(5, 3))
     roles = recorder.roles()
-    assert roles.count("activations") == 3
+    assert roles.count("activations") == 2
     assert roles.count("logits") == 1
     # What becomes the logits was not rounded as an activation before.
     _, before, after = recorder.calls[-1]
@@ -519,3 +521,54 @@ def test_a_module_without_parameters() -> None:
     torch.testing.assert_close(
         LowPrecisionModule(nn.ReLU(), quantizer)(x), x.clamp(min=0), rtol=0.01, atol=0
     )
+
+
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [({"max_norm": 1.0}, "make it without max_norm"), ({"sparse": True}, "with sparse=False")],
+    ids=str,
+)
+def test_embeddings_that_cannot_be_rounded_are_named(
+    kind: type[nn.Module], setting: dict[str, Any], remedy: str
+) -> None:
+    network = nn.Sequential(nn.Sequential(kind(5, 3, **setting)), nn.Linear(3, 2))
+    message = rf"module '0.0' \({kind.__name__}\) has {next(iter(setting))}=.*{remedy}"
+    with pytest.raises(ValueError, match=message):
+        low(network)
+
+
+def test_replicas_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"nn.DataParallel.*give its attribute module"):
+        low(nn.DataParallel(nn.Linear(3, 2)))
+
+
+def test_it_can_be_copied_and_stored() -> None:
+    network, x = low(seeded_model("plain3")), images(2, 3, 8, 8)
+    expected = network(x)
+    for copied in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert torch.equal(copied(x), expected)
+    assert list(network.state_dict()) == [f"module.{name}" for name in network.module.state_dict()]
+
+
+def test_other_weights_by_functional_call() -> None:
+    network, x = low(seeded_model("plain3")), images(2, 3, 8, 8)
+    weights = {name: p.detach().clone() for name, p in network.named_parameters()}
+    expected = network(x)
+    for p in network.parameters():
+        p.data.zero_()
+    output = torch.func.functional_call(network, weights, (x,))
+    assert torch.equal(output, expected)
+
+
+def test_recurrent_weights_are_rounded() -> None:
+    network = seeded(nn.LSTM, 3, 4, 2, batch_first=True)
+    x = images(2, 5, 3)
+    rounded = copy.deepcopy(network)
+    for p in rounded.parameters():
+        p.data = quantize(p.data, A)
+    network.flatten_parameters()  # type: ignore[operator]
+    output, _ = low(network)(x)
+    assert torch.equal(output, quantize(rounded(quantize(x, B))[0], B))
+    output.sum().backward()
+    assert all(gradient is not None for gradient in gradients(network))
