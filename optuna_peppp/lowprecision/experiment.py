@@ -9,7 +9,6 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -19,6 +18,7 @@ from optuna_peppp.lowprecision.datasets import ImageData, load_dataset, parse_na
 from optuna_peppp.lowprecision.memory import memory_vector
 from optuna_peppp.lowprecision.models import MODELS, build_model
 from optuna_peppp.lowprecision.quantize import ROUNDINGS, Rounding
+from optuna_peppp.lowprecision.randomness import RandomStreams
 from optuna_peppp.lowprecision.scheme import RoundingScheme
 from optuna_peppp.lowprecision.training import TrainingResult, resolve_device, train
 
@@ -129,8 +129,7 @@ class Experiment(_Holder):
             ValueError: As ``build_model``.
         """
         data = self.load()
-        with torch.random.fork_rng([]):
-            torch.manual_seed(self.seed)
+        with RandomStreams(self.seed).lent():
             return build_model(self.network, data.num_classes, data.input_shape)
 
     def memory(self, space: ConfigurationSpace) -> NDArray[np.float64]:

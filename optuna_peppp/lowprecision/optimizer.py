@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
+from optuna_peppp.lowprecision.loss_scale import scaled
 from optuna_peppp.lowprecision.scheme import Quantizer, Role, Rounder
 from optuna_peppp.lowprecision.straight_through import rounded_together
 
@@ -27,13 +29,18 @@ _FUNCTIONAL: Final[dict[type[Optimizer], tuple[str, ...]]] = {
 """The settings that the functional form of an optimizer takes by their own names."""
 
 
-class LowPrecisionOptimizer:
+class LowPrecisionOptimizer(Optimizer):
     """Rounds what an optimizer reads and keeps: gradients, momentum and weight accumulators.
 
-    A step takes the loss scale off the gradients and rounds them, lets the optimizer update, and
-    rounds the updated weights and the state shaped like them: the order of QPyTorch's ``OptimLP``.
-    The parameters of the module hold the accumulators, from the start; what the forward pass
-    sees is rounded once more, by :class:`LowPrecisionModule`.
+    A step rounds the gradients, lets the optimizer update, and rounds the updated weights and the
+    state shaped like them: the order of QPyTorch's ``OptimLP``. The parameters of the module hold
+    the accumulators, from the start; what the forward pass sees is rounded once more, by
+    :class:`LowPrecisionModule`.
+
+    It is a ``torch.optim.Optimizer`` with the parameter groups, state and defaults of the one
+    that it wraps: schedulers, clipping, accumulation, checkpoints and ``GradScaler`` take it as
+    any other. ``optimizer.scale(loss).backward()`` leaves gradients in ``.grad`` that no longer
+    carry the loss scale; ``loss.backward()`` leaves the same, computed without one.
 
     Args:
         optimizer: ``torch.optim.SGD``, ``Adam`` or ``AdamW``.
@@ -48,34 +55,94 @@ class LowPrecisionOptimizer:
             raise TypeError(
                 f"optimizer must be torch.optim.SGD, Adam or AdamW; got {type(optimizer).__name__}"
             )
-        self._optimizer = optimizer
-        self._quantizer = quantizer
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        with torch.no_grad():
-            _round_in_place(parameters, self._rounder(parameters), "accumulators")
+        # As an optimizer is restored: the constructor would make groups and state of its own.
+        self.__setstate__({"_optimizer": optimizer, "_quantizer": quantizer})
+        self._round_accumulators(self._parameters())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_optimizer": self._optimizer, "_quantizer": self._quantizer}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_optimizer" in state:
+            self._optimizer: Optimizer = state["_optimizer"]
+            self._quantizer: Quantizer = state["_quantizer"]
+            super().__setstate__({})
+        else:  # of load_state_dict
+            self._optimizer.__setstate__(state)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Parameters and settings, those of the wrapped optimizer."""
+        return self._optimizer.param_groups
+
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        self._optimizer.param_groups = groups
+
+    @property
+    def state(self) -> defaultdict[Tensor, Any]:
+        """What is remembered of each parameter, by the wrapped optimizer."""
+        return self._optimizer.state
+
+    @state.setter
+    def state(self, state: defaultdict[Tensor, Any]) -> None:
+        self._optimizer.state = state
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Settings of groups that do not name them, those of the wrapped optimizer."""
+        return self._optimizer.defaults
+
+    @defaults.setter
+    def defaults(self, defaults: dict[str, Any]) -> None:
+        self._optimizer.defaults = defaults
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds parameters, which become accumulators, with settings of their own."""
+        self._optimizer.add_param_group(param_group)
+        self._round_accumulators(self.param_groups[-1]["params"])
 
     def scale(self, loss: Tensor) -> Tensor:
-        """The loss times the loss scale: what to call ``backward`` on."""
-        return loss * self._quantizer.scheme.loss_scale
+        """The loss times the loss scale: what to call ``backward`` on, whole and once.
 
-    def zero_grad(self) -> None:
-        """Forgets the gradients."""
-        self._optimizer.zero_grad()
+        The backward pass takes the scale off again at every leaf that it reaches.
+        """
+        scale = self._quantizer.scheme.loss_scale
+        return loss if scale == 1 else scaled(loss, scale, self._trained)
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Updates the parameters that have a gradient."""
-        parameters = [
-            p
-            for group in self._optimizer.param_groups
-            for p in group["params"]
-            if p.grad is not None
-        ]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Updates the parameters that have a gradient.
+
+        Args:
+            closure: Computes the gradients first, and returns the loss, which is returned.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        parameters = [p for p in self._parameters() if p.grad is not None]
         rounder = self._rounder(parameters)
-        _round_gradients([p.grad for p in parameters], rounder)
+        _round_in_place([_dense_gradient(p) for p in parameters], rounder, "weight_gradients")
         self._optimizer.step()
-        states = [self._optimizer.state[p] for p in parameters]
-        _round_update(parameters, states, rounder)
+        _round_update(parameters, [self.state.get(p, {}) for p in parameters], rounder)
+        return loss
+
+    def settings(self) -> list[dict[str, Any]]:
+        """What :meth:`groups` depends on: where it is another, so are they.
+
+        The step size of SGD is left out, which they hold as a tensor.
+        """
+        left_out = ("lr",) if type(self._optimizer) is SGD else ()
+        return [
+            {name: value for name, value in group.items() if name not in left_out}
+            | {
+                "params": [
+                    [id(p), *map(id, self.state.get(p, {}).values())] for p in group["params"]
+                ]
+            }
+            for group in self.param_groups
+        ]
 
     def groups(self) -> list[UpdateGroup]:
         """What :func:`update` reads and changes, once a first :meth:`step` has made the state.
@@ -83,23 +150,39 @@ class LowPrecisionOptimizer:
         Raises:
             ValueError: That step found a parameter without a gradient.
         """
-        state = self._optimizer.state
         groups = []
-        for group in self._optimizer.param_groups:
+        for group in self.param_groups:
             settings = dict(group)
             parameters, learning_rate = settings.pop("params"), settings.pop("lr")
             if any(p.grad is None for p in parameters):
                 raise ValueError("a parameter had no gradient")
             states = [
-                {name: value for name, value in state[p].items() if value is not None}
+                {name: value for name, value in self.state.get(p, {}).items() if value is not None}
                 for p in parameters
             ]
             kind = type(self._optimizer)
             if kind is SGD:  # the others do not take a tensor
-                device = parameters[0].device
-                learning_rate = torch.as_tensor(learning_rate, dtype=torch.float32, device=device)
-            groups.append(UpdateGroup(kind, parameters, states, learning_rate, settings))
+                learning_rate = parameters[0].new_zeros((), dtype=torch.float32)
+            groups.append(UpdateGroup(kind, list(parameters), states, learning_rate, settings))
+        self.renew(groups)
         return groups
+
+    def renew(self, groups: Sequence[UpdateGroup]) -> None:
+        """Takes over the step sizes of SGD, which a schedule may have changed."""
+        if type(self._optimizer) is SGD:
+            for group, own in zip(groups, self.param_groups, strict=True):
+                if isinstance(group.learning_rate, Tensor):
+                    group.learning_rate.fill_(own["lr"])
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def _trained(self) -> list[Tensor]:
+        return [p for p in self._parameters() if p.requires_grad]
+
+    @torch.no_grad()
+    def _round_accumulators(self, parameters: Sequence[Tensor]) -> None:
+        _round_in_place(parameters, self._rounder(parameters), "accumulators")
 
     def _rounder(self, parameters: Sequence[Tensor]) -> Rounder:
         device = parameters[0].device if parameters else torch.device("cpu")
@@ -134,7 +217,9 @@ def update(groups: Sequence[UpdateGroup], gradients: Sequence[Tensor], rounder: 
         gradients: Of all their parameters in turn, with the loss scale; changed in place.
         rounder: Of this step.
     """
-    _round_gradients(gradients, rounder)
+    for gradient in gradients:
+        gradient.div_(rounder.quantizer.scheme.loss_scale)
+    _round_in_place(gradients, rounder, "weight_gradients")
     start = 0
     for group in groups:
         end = start + len(group.parameters)
@@ -175,11 +260,13 @@ def _optimize(group: UpdateGroup, gradients: list[Tensor]) -> None:
         )
 
 
-def _round_gradients(gradients: Sequence[Tensor], rounder: Rounder) -> None:
-    """Takes the loss scale off and rounds, in place."""
-    for gradient in gradients:
-        gradient.div_(rounder.quantizer.scheme.loss_scale)
-    _round_in_place(gradients, rounder, "weight_gradients")
+def _dense_gradient(parameter: Tensor) -> Tensor:
+    """The gradient of a parameter that has one; made dense, which changes no number."""
+    gradient = parameter.grad
+    assert gradient is not None
+    if gradient.layout != torch.strided:  # of an embedding that asks for it
+        gradient = parameter.grad = gradient.to_dense()
+    return gradient
 
 
 def _round_update(
@@ -197,5 +284,8 @@ def _round_update(
 
 
 def _round_in_place(tensors: Sequence[Tensor], rounder: Rounder, role: Role) -> None:
+    # A complex number is two, each rounded by itself; counts and indices are no numbers to round.
+    tensors = [torch.view_as_real(x) if x.is_complex() else x for x in tensors]
+    tensors = [x for x in tensors if x.is_floating_point()]
     if tensors and rounder.rounds(role):
-        torch._foreach_copy_(list(tensors), rounded_together(tensors, rounder, role))
+        torch._foreach_copy_(tensors, rounded_together(tensors, rounder, role))

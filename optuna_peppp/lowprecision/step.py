@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import random
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from optuna_peppp.lowprecision.batches import Batches
 from optuna_peppp.lowprecision.modules import LowPrecisionModule
 from optuna_peppp.lowprecision.optimizer import LowPrecisionOptimizer, UpdateGroup, update
 from optuna_peppp.lowprecision.quantize import can_compile
+from optuna_peppp.lowprecision.randomness import default_generators
 from optuna_peppp.lowprecision.scheme import Quantizer, Rounder
 
 _SETTINGS: Final[dict[str, Any]] = {
@@ -38,6 +40,9 @@ _OPTIONS: Final[dict[str, Any]] = {
 _WARM_UP: Final = 3
 """Compiled steps on CUDA before the kernels are recorded."""
 
+_RECOMPILATIONS: Final = 2
+"""How often one training may have its step compiled anew before it goes on eagerly."""
+
 
 class TrainingStep:
     """Trains a network on one batch at a time.
@@ -45,7 +50,8 @@ class TrainingStep:
     The first step of a training is eager, and so is the one on a batch of another size, the last
     of an epoch. All others are one compiled graph of forward pass, backward pass and update. It
     takes what a configuration chooses as tensors, and so serves all of them; on CUDA its kernels
-    are recorded and replayed.
+    are recorded and replayed. Where the graph cannot be made or fails, nothing of that step is
+    left, and the training goes on eagerly, as it does where every step would be another graph.
 
     Args:
         network: To train, in low precision where it is a :class:`LowPrecisionModule`.
@@ -54,7 +60,7 @@ class TrainingStep:
         quantizer: Of the network and the optimizer.
 
     Attributes:
-        loss: Sum of the losses of all steps since it was last set, a scalar on the device.
+        loss: Sum of the losses of all steps of the epoch, a scalar on the device.
     """
 
     def __init__(
@@ -71,6 +77,10 @@ class TrainingStep:
         self._quantizer = quantizer
         self._compiles = quantizer.backend == "compiled" and can_compile()
         self._compiled: _CompiledStep | None = None
+        self._recompilations = 0
+        self._generators = default_generators(batches.device)
+        if quantizer.generator is not None:
+            self._generators.append(quantizer.generator)
         self._size = 0
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
@@ -84,33 +94,49 @@ class TrainingStep:
         self.loss += loss.detach()
         self._size = self._size or len(labels)
 
+    def begin_epoch(self) -> None:
+        """Sets the loss to zero, and has recorded kernels recorded anew.
+
+        They run no Python: what a caller changed in the network since, they would not see.
+        """
+        self.loss.zero_()
+        if self._compiled is not None:
+            self._compiled.forget_recording()
+
     def _run_compiled(self, images: Tensor, labels: Tensor) -> bool:
         """Whether the compiled step was taken; where it cannot be, tells why, once."""
-        if self._compiled is not None:
-            self._compiled(images, labels)
-            return True
+        states = [(generator, generator.get_state()) for generator in self._generators]
+        graphs = _graphs()
         try:
-            compiled = _CompiledStep(
-                self._network,
-                self._optimizer.groups(),
-                self._quantizer,
-                self._batches,
-                images,
-                labels,
-                self.loss,
-            )
-            compiled(images, labels)
+            recompiles = self._compiled is not None
+            if self._compiled is None or not self._compiled.fits(self._optimizer):
+                self._compiled = _CompiledStep(
+                    self._network,
+                    self._optimizer,
+                    self._quantizer,
+                    self._batches,
+                    images,
+                    labels,
+                    self.loss,
+                )
+            self._compiled(images, labels)
         except Exception as error:  # what cannot be compiled raises whatever it pleases
-            self._compiles = False
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            warnings.warn(
-                f"PyTorch {torch.__version__} cannot compile this training step ({reason}); "
-                "training eagerly, which is slower",
-                stacklevel=2,
-            )
+            for generator, state in states:
+                generator.set_state(state)
+            self._give_up((str(error).strip() or type(error).__name__).splitlines()[0])
             return False
-        self._compiled = compiled
+        self._recompilations += recompiles and _graphs() != graphs
+        if self._recompilations == _RECOMPILATIONS:
+            self._give_up("what the network or a schedule changes makes it another one each time")
         return True
+
+    def _give_up(self, reason: str) -> None:
+        self._compiles, self._compiled = False, None
+        warnings.warn(
+            f"PyTorch {torch.__version__} cannot compile this training step ({reason}); "
+            "training eagerly, which is slower",
+            stacklevel=4,
+        )
 
 
 class _CompiledStep:
@@ -119,7 +145,7 @@ class _CompiledStep:
     def __init__(
         self,
         network: nn.Module,
-        groups: Sequence[UpdateGroup],
+        optimizer: LowPrecisionOptimizer,
         quantizer: Quantizer,
         batches: Batches,
         images: Tensor,
@@ -129,13 +155,29 @@ class _CompiledStep:
         if isinstance(network, LowPrecisionModule) and network.outputs.container_in_place:
             raise ValueError("a module changes in place what a submodule of it returned")
         self._network = network
+        self._settings, self._groups = optimizer.settings(), optimizer.groups()
         self._rounders = quantizer.rounder(images.device), quantizer.rounder(images.device)
         self._inputs = images.clone(), labels.clone()
-        self._arguments = (network, groups, *self._rounders, batches, *self._inputs, loss)
+        self._arguments = (network, self._groups, *self._rounders, batches, *self._inputs, loss)
+        states = [s for group in self._groups for state in group.states for s in state.values()]
+        self._backup = _Backup([*network.parameters(), *network.buffers(), *states, loss])
         self._calls = 0
         self._recorded: torch.cuda.CUDAGraph | None = None
 
+    def fits(self, optimizer: LowPrecisionOptimizer) -> bool:
+        """Whether the optimizer still has the settings that are part of the graph."""
+        if optimizer.settings() != self._settings:
+            return False
+        optimizer.renew(self._groups)
+        return True
+
+    def forget_recording(self) -> None:
+        """Runs as compiled at the next call, and records that."""
+        self._recorded = None
+        self._calls = min(self._calls, _WARM_UP - 1)
+
     def __call__(self, images: Tensor, labels: Tensor) -> None:
+        """Takes the step, or raises and leaves the training as it was."""
         if self._calls:
             for rounder in self._rounders:
                 rounder.renew()
@@ -145,19 +187,54 @@ class _CompiledStep:
         if self._recorded is not None:
             self._recorded.replay()
             return
-        self._run()
-        if images.is_cuda and self._calls == _WARM_UP:
-            self._recorded = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._recorded):
-                self._run()
+        try:
+            python = random.getstate()
+            self._run()
+            # What is replayed runs no Python, and would draw the same number again.
+            if images.is_cuda and self._calls == _WARM_UP and random.getstate() == python:
+                recorded = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(recorded):
+                    self._run()
+                self._recorded = recorded
+        except Exception:
+            self._backup.restore()
+            raise
 
     def _run(self) -> None:
         network = self._network
+        self._backup.save()
         with ExitStack() as stack:
             if isinstance(network, LowPrecisionModule):
                 stack.enter_context(network.hooked())
             stack.enter_context(torch._dynamo.config.patch(**_SETTINGS))
             _compiled()(*self._arguments)
+
+
+class _Backup:
+    """Copies of tensors that a step changes, as they were before it."""
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        # One kernel copies all tensors of a kind.
+        kinds: dict[Any, dict[int, Tensor]] = {}
+        for tensor in tensors:
+            kinds.setdefault((tensor.dtype, tensor.device), {})[id(tensor)] = tensor.detach()
+        self._pairs = [
+            (list(kind.values()), [tensor.clone() for tensor in kind.values()])
+            for kind in kinds.values()
+        ]
+
+    def save(self) -> None:
+        for tensors, copies in self._pairs:
+            torch._foreach_copy_(copies, tensors)
+
+    def restore(self) -> None:
+        for tensors, copies in self._pairs:
+            torch._foreach_copy_(tensors, copies)
+
+
+def _graphs() -> int:
+    """How many graphs this process has compiled."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
 @functools.cache

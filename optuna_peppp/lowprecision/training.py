@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from optuna_peppp.choices import check_choice
 from optuna_peppp.formats import Precision
 from optuna_peppp.lowprecision.batches import Batches
 from optuna_peppp.lowprecision.datasets import ImageData
 from optuna_peppp.lowprecision.modules import LowPrecisionModule
 from optuna_peppp.lowprecision.optimizer import OPTIMIZERS, LowPrecisionOptimizer
-from optuna_peppp.lowprecision.quantize import Backend
+from optuna_peppp.lowprecision.quantize import BACKENDS, Backend
+from optuna_peppp.lowprecision.randomness import RandomStreams
 from optuna_peppp.lowprecision.scheme import DEFAULT_SCHEME, Quantizer, RoundingScheme
 from optuna_peppp.lowprecision.step import TrainingStep
 from optuna_peppp.lowprecision.tf32 import convolutions_fit_tf32, convolutions_in_tf32
@@ -59,8 +61,11 @@ def train(
 ) -> TrainingResult:
     """Trains a classifier in simulated low precision and tests it (paper, Section 4).
 
-    The same arguments give the same result on the same machine; the global random state is
-    left as it was.
+    The same arguments give the same result on the same machine, also in several threads. Networks
+    that draw from torch's default generators, ``random`` or ``numpy.random`` find numbers of this
+    training there; between epochs, for ``on_epoch`` and afterwards, the process's random state and
+    its settings of cuDNN are as they were. For that, trainings of one process take turns, an epoch
+    at a time: those that are to run side by side want processes of their own.
 
     Args:
         model: Any module from images, float32 (batch, channels, height, width) with mean 0 and
@@ -71,7 +76,7 @@ def train(
         learning_rate: Step size.
         epochs: Passes over the training images.
         batch_size: Images a step.
-        seed: Seed of the order of images, of stochastic rounding and of dropout.
+        seed: Seed of the order of images, of stochastic rounding and of all that the network draws.
         device: Where to train: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``, a CUDA device
             where there is one.
         optimizer: ``"sgd"``, ``"adam"`` or ``"adamw"``.
@@ -81,15 +86,18 @@ def train(
             out most of the noise between seeds.
         scheme: What is rounded to which format, and how.
         backend: ``"compiled"``, the whole training step as one graph, the same for all
-            precisions (eager, with one warning, where it cannot be compiled); ``"eager"``, the
-            reference; ``"qpytorch"``, eager with the kernels of QPyTorch.
+            precisions (eager, with one warning, where it cannot be compiled or would be compiled
+            again and again); ``"eager"``, the reference; ``"qpytorch"``, eager with the kernels of
+            QPyTorch.
         on_epoch: Called after every epoch with the number of epochs done.
 
     Raises:
-        ValueError: A number that is out of range, an unknown optimizer, or a device that this
-            machine does not have.
+        ValueError: A number that is out of range, an unknown optimizer or backend, or a device
+            that this machine does not have.
     """
-    _check(learning_rate, epochs, batch_size, averaged_epochs, optimizer)
+    _check(learning_rate, epochs, batch_size, averaged_epochs)
+    check_choice("optimizer", optimizer, OPTIMIZERS)
+    check_choice("backend", backend, BACKENDS)
     device = resolve_device(device)
     if precision is None:
         scheme = replace(scheme, loss_scale=1.0)
@@ -104,24 +112,26 @@ def train(
     update = LowPrecisionOptimizer(OPTIMIZERS[optimizer](model.parameters(), **settings), quantizer)
     batches = Batches(data, device)
     step = TrainingStep(network, update, batches, quantizer)
+    with RandomStreams(seed, device).lent():
+        fits = device.type == "cuda" and convolutions_fit_tf32(
+            model, precision, scheme, batches.sample()
+        )
+    streams = RandomStreams(seed, device)
     errors: list[float] = []
-    cuda = device.type == "cuda"
-    fits = cuda and convolutions_fit_tf32(model, precision, scheme, batches.sample())
-    with torch.random.fork_rng([device] if cuda else []), convolutions_in_tf32(fits):
-        torch.manual_seed(seed)
-        for epoch in range(1, epochs + 1):
+    for epoch in range(1, epochs + 1):
+        with streams.lent(), convolutions_in_tf32(fits):
             network.train()
-            step.loss.zero_()
+            step.begin_epoch()
             for images, labels in batches.shuffled(batch_size, order):
                 step(images, labels)
             # The only number of an epoch that the program waits for.
             diverged = not math.isfinite(float(step.loss))
             if diverged or epoch > epochs - averaged_epochs:
                 errors.append(batches.error(network))
-            if on_epoch is not None:
-                on_epoch(epoch)
-            if diverged:
-                return TrainingResult(errors[-1], (errors[-1],), True, epoch)
+        if on_epoch is not None:
+            on_epoch(epoch)
+        if diverged:
+            return TrainingResult(errors[-1], (errors[-1],), True, epoch)
     return TrainingResult(sum(errors) / len(errors), tuple(errors), False, epochs)
 
 
@@ -143,9 +153,7 @@ def resolve_device(device: torch.device | str) -> torch.device:
         ) from error
 
 
-def _check(
-    learning_rate: float, epochs: int, batch_size: int, averaged_epochs: int, optimizer: str
-) -> None:
+def _check(learning_rate: float, epochs: int, batch_size: int, averaged_epochs: int) -> None:
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate must be positive; got {learning_rate!r}")
     for name, value in (
@@ -155,5 +163,3 @@ def _check(
     ):
         if value < 1:
             raise ValueError(f"{name} must be at least 1; got {value!r}")
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; got {optimizer!r}")

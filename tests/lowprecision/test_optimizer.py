@@ -120,19 +120,20 @@ def test_steps_are_those_of_qpytorch(qtorch: ModuleType, build: Build) -> None:
 
 
 def test_two_steps_of_sgd_by_hand() -> None:
-    # In 1-2-1 numbers are 0, 0.5, 1, 1.5, 2, 3, 4, 6; the learning rate is 1 and the scale 4.
+    # In 1-2-1 numbers are 0, 0.5, 1, 1.5, 2, 3, 4, 6; the learning rate is 1. What stands in .grad
+    # has no loss scale.
     weight = nn.Parameter(torch.tensor([1.2]))
     optimizer = SGD([weight], lr=1.0, momentum=0.5)
     quantizer = Quantizer(Precision(A, FloatFormat(2, 1)), RoundingScheme(loss_scale=4.0))
     update = LowPrecisionOptimizer(optimizer, quantizer)
     assert weight.tolist() == [1.0]  # an accumulator from the start
-    weight.grad = torch.tensor([3.2])
+    weight.grad = torch.tensor([0.8])
     update.step()
-    # 3.2 / 4 = 0.8 becomes 1; 1 - 1 = 0.
+    # 0.8 becomes 1; 1 - 1 = 0.
     assert weight.grad.tolist() == [1.0]
     assert weight.tolist() == [0.0]
     assert optimizer.state[weight]["momentum_buffer"].tolist() == [1.0]
-    weight.grad = torch.tensor([-3.0])
+    weight.grad = torch.tensor([-0.75])
     update.step()
     # -0.75 becomes -1; the momentum 0.5 - 1 = -0.5; 0 + 0.5 = 0.5.
     assert weight.grad.tolist() == [-1.0]
@@ -169,7 +170,7 @@ def test_every_choice_of_the_scheme(role: str, choice: str | None) -> None:
 
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(50, generator=generator)
-    gradients = 100 * torch.randn(4, 50, generator=generator)
+    gradients = 0.1 * torch.randn(4, 50, generator=generator)
     weight = nn.Parameter(start.clone())
     optimizer = SGD([weight], lr=0.1, momentum=0.9)
     update = LowPrecisionOptimizer(optimizer, Quantizer(PRECISION, scheme))
@@ -177,7 +178,7 @@ def test_every_choice_of_the_scheme(role: str, choice: str | None) -> None:
     for gradient in gradients:
         weight.grad = gradient.clone()
         update.step()
-        momentum = 0.9 * momentum + rounded(gradient / 1000, scheme.weight_gradients)
+        momentum = 0.9 * momentum + rounded(gradient, scheme.weight_gradients)
         accumulator = rounded(torch.add(accumulator, momentum, alpha=-0.1), scheme.accumulators)
         momentum = rounded(momentum, scheme.momentum)
         assert torch.equal(weight, accumulator)

@@ -285,7 +285,11 @@ def test_every_epoch_is_reported() -> None:
         ({"epochs": 0}, "epochs must be at least 1; got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
         ({"averaged_epochs": 0}, "averaged_epochs must be at least 1; got 0"),
-        ({"optimizer": "lion"}, "optimizer must be one of sgd, adam, adamw; got 'lion'"),
+        ({"optimizer": "lion"}, "optimizer must be 'sgd', 'adam' or 'adamw'; got 'lion'$"),
+        ({"optimizer": "adamW"}, "optimizer must be .*; got 'adamW'. Did you mean 'adamw'"),
+        ({"optimizer": None}, "optimizer must be 'sgd', 'adam' or 'adamw'; got None"),
+        ({"backend": "compile"}, "backend must be .*; got 'compile'. Did you mean 'compiled'"),
+        ({"backend": "eager "}, "backend must be 'compiled', 'eager' or 'qpytorch'; got 'eager '"),
     ],
     ids=str,
 )
