@@ -91,8 +91,9 @@ class _TakeOff:
     def __init__(self, task: int, scale: float) -> None:
         self.task, self.scale = task, scale
 
-    def __call__(self, gradient: Tensor) -> Tensor:
-        return gradient / self.scale
+    def __call__(self, gradient: Tensor | None) -> Tensor | None:
+        # None arrives where a leaf is part of the graph and had no influence.
+        return None if gradient is None else gradient / self.scale
 
 
 def _remove(hooks: list[tuple[dict[int, Any], int]]) -> None:

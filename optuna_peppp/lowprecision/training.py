@@ -65,7 +65,8 @@ def train(
     that draw from torch's default generators, ``random`` or ``numpy.random`` find numbers of this
     training there; between epochs, for ``on_epoch`` and afterwards, the process's random state and
     its settings of cuDNN are as they were. For that, trainings of one process take turns, an epoch
-    at a time: those that are to run side by side want processes of their own.
+    at a time: those that are to run side by side want processes of their own. Other threads should
+    not seed or draw from the process's generators meanwhile.
 
     Args:
         model: Any module from images, float32 (batch, channels, height, width) with mean 0 and

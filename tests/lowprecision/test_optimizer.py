@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import copy
+import gc
+import pickle
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -10,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from optuna_peppp.formats import FloatFormat, Precision
 from optuna_peppp.lowprecision import (
@@ -269,3 +275,350 @@ def test_optimizers_by_name() -> None:
     weight = nn.Parameter(torch.ones(1))
     built = {name: type(build([weight], lr=0.1)) for name, build in OPTIMIZERS.items()}
     assert built == {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inner, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        self.norm = nn.BatchNorm1d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        logits: Tensor = self.last(x + torch.relu(self.norm(self.inner(x))))
+        return logits
+
+
+def residual() -> nn.Module:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        return Residual()
+
+
+FLOAT32 = Precision.parse("1-8-23", "1-8-23")
+SCHEDULES: dict[str, Callable[[Optimizer], Any]] = {
+    "step": lambda o: torch.optim.lr_scheduler.StepLR(o, 2, 0.5),
+    "one cycle": lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=12),
+    "cosine": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 8),
+    "lambda": lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda step: 1 / (1 + step)),
+    "sequential": lambda o: torch.optim.lr_scheduler.SequentialLR(
+        o,
+        [
+            torch.optim.lr_scheduler.LinearLR(o, 0.25, total_iters=3),
+            torch.optim.lr_scheduler.ExponentialLR(o, 0.5),
+        ],
+        [4],
+    ),
+}
+
+
+class Loop:
+    """A training loop as users write it: schedule, accumulation over two passes, clipping.
+
+    In 1-8-23 nothing is rounded, so that it must be what torch alone does.
+    """
+
+    def __init__(self, build: Build, schedule: str, loss_scale: float | None) -> None:
+        """``loss_scale`` None is torch alone."""
+        self.model = residual()
+        optimizer, self.forward = build(self.model.parameters()), self.model
+        if loss_scale is not None:
+            quantizer = Quantizer(FLOAT32, RoundingScheme(loss_scale=loss_scale))
+            self.forward = LowPrecisionModule(self.model, quantizer)
+            optimizer = LowPrecisionOptimizer(optimizer, quantizer)
+        self.optimizer = optimizer
+        self.schedule = SCHEDULES[schedule](optimizer)
+
+    def run(self, data: list[tuple[Tensor, Tensor]]) -> None:
+        for images, labels in data:
+            self.optimizer.zero_grad(set_to_none=True)
+            for part in range(2):
+                half = slice(part, None, 2)
+                loss = cross_entropy(self.forward(images[half]), labels[half]) / 2
+                if isinstance(self.optimizer, LowPrecisionOptimizer):
+                    loss = self.optimizer.scale(loss)
+                torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(self.model.parameters(), 0.5)
+            nn.utils.clip_grad_value_(self.model.parameters(), 0.2)
+            self.optimizer.step()
+            self.schedule.step()
+
+    def checkpoint(self) -> dict[str, Any]:
+        parts = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+        return {name: part.state_dict() for name, part in parts.items()}
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        self.model.load_state_dict(checkpoint["model"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.schedule.load_state_dict(checkpoint["schedule"])
+
+
+def assert_same(ours: Loop, theirs: Loop) -> None:
+    for name, value in ours.model.state_dict().items():
+        assert torch.equal(value, theirs.model.state_dict()[name]), name
+    assert all(map(torch.equal, states(ours.optimizer), states(theirs.optimizer)))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("build", [sgd, adam, adamw])
+def test_a_loop_is_that_of_torch(build: Build, schedule: str) -> None:
+    loops = [Loop(build, schedule, scale) for scale in (None, 1.0, 1024.0)]
+    for loop in loops:
+        loop.run(batches(8))
+    assert_same(loops[1], loops[0])
+    assert_same(loops[2], loops[0])  # a power of two takes nothing away
+    lr = [loop.optimizer.param_groups[0]["lr"] for loop in loops]
+    assert lr[0] == lr[1] == lr[2]
+
+
+def test_the_loss_scale_does_not_move_a_clipped_training() -> None:
+    loops = [Loop(sgd, "one cycle", scale) for scale in (1.0, 1000.0)]
+    for loop in loops:
+        loop.run(batches(8))
+    for ours, theirs in zip(*(loop.model.parameters() for loop in loops), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+@pytest.mark.parametrize("build", [sgd, adam, adamw])
+def test_a_resumed_training_is_an_uninterrupted_one(
+    build: Build, rounding: Any, tmp_path: Path
+) -> None:
+    def prepare() -> tuple[Loop, torch.Generator]:
+        loop, generator = Loop(build, "one cycle", 1000.0), torch.Generator().manual_seed(0)
+        quantizer = Quantizer(PRECISION, RoundingScheme(rounding=rounding), generator)
+        loop.forward = LowPrecisionModule(loop.model, quantizer)
+        loop.optimizer = LowPrecisionOptimizer(build(loop.model.parameters()), quantizer)
+        loop.schedule = SCHEDULES["one cycle"](loop.optimizer)
+        return loop, generator
+
+    whole, _ = prepare()
+    whole.run(batches(8))
+    first, generator = prepare()
+    first.run(batches(8)[:4])
+    torch.save(first.checkpoint() | {"random": generator.get_state()}, tmp_path / "checkpoint.pt")
+    second, generator = prepare()
+    saved = torch.load(tmp_path / "checkpoint.pt")
+    second.restore(saved)
+    generator.set_state(saved["random"])
+    second.run(batches(8)[4:])
+    assert_same(second, whole)
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle"])
+def test_copies_go_on_by_themselves(way: str) -> None:
+    loop = Loop(adam, "step", 1000.0)
+    loop.run(batches(2))
+    pair = loop.model, loop.optimizer
+    copied: Any = copy.deepcopy(pair) if way == "deepcopy" else pickle.loads(pickle.dumps(pair))
+    other = Loop(adam, "step", 1000.0)
+    other.model, other.optimizer = copied
+    assert other.optimizer.param_groups[0]["params"][0] is next(other.model.parameters())
+    before = [p.detach().clone() for p in other.model.parameters()]
+
+    def steps(model: nn.Module, optimizer: Any) -> None:
+        for images, labels in batches(3):
+            optimizer.zero_grad()
+            torch.autograd.backward(optimizer.scale(cross_entropy(model(images), labels)))
+            optimizer.step()
+
+    steps(loop.model, loop.optimizer)
+    assert all(map(torch.equal, before, other.model.parameters()))
+    steps(other.model, other.optimizer)
+    assert_same(other, loop)
+
+
+class Lightning(nn.Module):
+    """What a mini trainer asks of a module, in the words of Lightning."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = residual()
+        self.quantizer = Quantizer(PRECISION)
+        self.forward_pass = LowPrecisionModule(self.model, self.quantizer)
+
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[dict[str, Any]]]:
+        decayed = [p for p in self.model.parameters() if p.dim() > 1]
+        others = [p for p in self.model.parameters() if p.dim() <= 1]
+        groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "lr": 0.001}]
+        inner = AdamW(groups, lr=0.01, weight_decay=0.0)
+        self.optimizer = LowPrecisionOptimizer(inner, self.quantizer)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, [0.01, 0.001], total_steps=10
+        )
+        return [self.optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return self.optimizer.scale(cross_entropy(self.forward_pass(batch[0]), batch[1]))
+
+
+def test_a_trainer_drives_it_with_a_closure() -> None:
+    module = Lightning()
+    (optimizer,), (entry,) = module.configure_optimizers()
+    assert isinstance(optimizer, Optimizer)
+    seen: list[str] = []
+    optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
+    optimizer.register_step_post_hook(lambda *_: seen.append("after"))
+    average = AveragedModel(
+        module.model,
+        multi_avg_fn=get_ema_multi_avg_fn(0.5),  # type: ignore[no-untyped-call]
+    )
+    losses, rates = [], []
+    for batch in batches(1) * 9:
+
+        def closure(batch: tuple[Tensor, Tensor] = batch) -> Tensor:
+            optimizer.zero_grad()
+            loss = module.training_step(batch)
+            torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            return loss.detach()
+
+        losses.append(float(optimizer.step(closure)))  # type: ignore[arg-type]
+        entry["scheduler"].step()
+        average.update_parameters(module.model)
+        rates.append([group["lr"] for group in optimizer.param_groups])
+    assert losses[-1] < losses[0]
+    assert seen == ["before", "after"] * 9
+    assert max(first for first, _ in rates) > 5 * rates[-1][0]
+    assert all(first == pytest.approx(10 * second) for first, second in rates)
+    for ours, averaged in zip(module.model.parameters(), average.parameters(), strict=True):
+        assert is_in(ours, B)
+        # The steps of vectors are too small for the format.
+        assert torch.equal(ours, averaged) == (ours.dim() == 1)
+
+
+def test_gradients_without_a_scale_are_right_too() -> None:
+    """A loss that nobody scaled, and gradients that are given."""
+    moved = []
+    for scaled in (True, False):
+        model = network()
+        quantizer = Quantizer(FLOAT32, RoundingScheme(loss_scale=1024.0))
+        update = LowPrecisionOptimizer(sgd(model.parameters()), quantizer)
+        for images, labels in batches(3):
+            update.zero_grad()
+            loss = cross_entropy(model(images), labels)
+            torch.autograd.backward(update.scale(loss) if scaled else loss)
+            update.step()
+        moved.append(list(model.parameters()))
+    assert all(map(torch.equal, *moved))
+
+
+@pytest.mark.parametrize("finite", [True, False])
+def test_under_a_gradient_scaler(finite: bool) -> None:
+    model, plain = network(), network()
+    update = LowPrecisionOptimizer(sgd(model.parameters()), Quantizer(FLOAT32))
+    optimizer = sgd(plain.parameters())
+    scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+    images, labels = batches(1)[0]
+    factor = 1.0 if finite else float("inf")
+    torch.autograd.backward(
+        scaler.scale(update.scale(factor * cross_entropy(model(images), labels)))
+    )
+    scaler.unscale_(update)
+    nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+    scaler.step(update)
+    scaler.update()
+    if finite:
+        torch.autograd.backward(cross_entropy(plain(images), labels))
+        nn.utils.clip_grad_norm_(plain.parameters(), 0.1)
+        optimizer.step()
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_parameters_added_and_unfrozen_later() -> None:
+    model = network()
+    first, last = model[0], model[2]  # type: ignore[index]
+    first.weight.requires_grad_(False)
+    quantizer = Quantizer(PRECISION, RoundingScheme(loss_scale=1000.0))
+    update = LowPrecisionOptimizer(sgd(first.parameters()), quantizer)
+    update.add_param_group({"params": list(last.parameters()), "lr": 0.001})
+    assert all(is_in(p, B) for p in last.parameters())
+    assert [group["lr"] for group in update.param_groups] == [0.05, 0.001]
+    images, labels = batches(1)[0]
+    for frozen in (True, False):
+        before = [p.detach().clone() for p in model.parameters()]
+        first.weight.requires_grad_(not frozen)
+        update.zero_grad()
+        torch.autograd.backward(update.scale(cross_entropy(model(images), labels)))
+        assert all(float(p.grad.abs().max()) < 1 for p in model.parameters() if p.grad is not None)
+        update.step()
+        kept = [torch.equal(a, b) for a, b in zip(model.parameters(), before, strict=True)]
+        assert kept[0] == frozen
+        assert not kept[2]
+
+
+def test_two_optimizers_of_one_loss() -> None:
+    """A loss that one of them scaled reaches the parameters of both."""
+    moved = []
+    for scale in (1.0, 1024.0):
+        model = network()
+        quantizer = Quantizer(FLOAT32, RoundingScheme(loss_scale=scale))
+        first = LowPrecisionOptimizer(sgd(model[0].parameters()), quantizer)  # type: ignore[index]
+        second = LowPrecisionOptimizer(adam(model[2].parameters()), quantizer)  # type: ignore[index]
+        for images, labels in batches(3):
+            model.zero_grad()
+            torch.autograd.backward(first.scale(cross_entropy(model(images), labels)))
+            first.step()
+            second.step()
+        moved.append(list(model.parameters()))
+    assert all(map(torch.equal, *moved))
+
+
+@pytest.mark.parametrize("build", [sgd, adam, adamw])
+def test_sparse_gradients_are_those_of_a_dense_embedding(build: Build) -> None:
+    moved = []
+    for sparse in (False, True):
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            model = nn.Embedding(9, 4, sparse=sparse)
+        quantizer = Quantizer(PRECISION)
+        update = LowPrecisionOptimizer(build(model.parameters()), quantizer)
+        module = LowPrecisionModule(model, quantizer)
+        for words in (torch.tensor([1, 1, 5]), torch.tensor([5, 2])):
+            update.zero_grad()
+            torch.autograd.backward(update.scale(module(words).square().sum()))
+            update.step()
+        moved.append(model.weight)
+    assert torch.equal(*moved)
+    assert is_in(moved[1], B)
+
+
+def test_dtypes_are_rounded_each_as_it_is() -> None:
+    """Nothing is destroyed: complex numbers keep both parts, integers all of their digits."""
+    complex_weight = nn.Parameter(torch.tensor([1.1 + 2.3j, -0.7j]))
+    double = nn.Parameter(torch.tensor([1.1], dtype=torch.float64))
+    integer = nn.Parameter(torch.tensor([123456789]), requires_grad=False)
+    for weight in (complex_weight, double, integer):
+        before = weight.detach().clone()
+        update = LowPrecisionOptimizer(sgd([weight]), Quantizer(PRECISION))
+        assert weight.dtype == before.dtype
+        if weight is integer:
+            assert torch.equal(weight, before)
+            continue
+        torch.autograd.backward(update.scale((weight * weight.conj()).real.sum()))
+        update.step()
+        parts = torch.view_as_real(weight) if weight.is_complex() else weight
+        assert is_in(parts.detach(), B)
+        assert not torch.equal(weight, before)
+        torch.testing.assert_close(weight.detach(), before * 0.9, rtol=0.02, atol=0)
+    assert bool((complex_weight.imag != 0).all())
+
+
+def test_a_state_of_torch_alone_is_taken() -> None:
+    ours, theirs = Loop(adam, "step", 1000.0), Loop(adam, "step", None)
+    theirs.run(batches(2))
+    ours.restore(theirs.checkpoint())
+    assert_same(ours, theirs)
+    theirs.restore(ours.checkpoint())  # and the other way round
+
+
+def test_it_leaves_no_trace_on_the_parameters() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    update = LowPrecisionOptimizer(sgd([weight]), Quantizer(PRECISION))
+    torch.autograd.backward(update.scale(weight.sum()))
+    assert not weight._backward_hooks
+    gone = weakref.ref(update)
+    del update
+    gc.collect()
+    assert gone() is None

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
+import random
+import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,8 +18,21 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from optuna_peppp import ConfigurationSpace
 from optuna_peppp.formats import Precision
-from optuna_peppp.lowprecision import ImageData, RoundingScheme, TrainingResult, build_model, train
-from optuna_peppp.lowprecision.quantize import ROUNDINGS, Rounding
+from optuna_peppp.lowprecision import (
+    ImageData,
+    LowPrecisionModule,
+    LowPrecisionOptimizer,
+    Quantizer,
+    RoundingScheme,
+    TrainingResult,
+    build_model,
+    train,
+)
+from optuna_peppp.lowprecision.batches import Batches
+from optuna_peppp.lowprecision.optimizer import OPTIMIZERS
+from optuna_peppp.lowprecision.quantize import ROUNDINGS, Backend, Rounding
+from optuna_peppp.lowprecision.randomness import RandomStreams
+from optuna_peppp.lowprecision.step import TrainingStep
 
 STEP: Any = importlib.import_module("optuna_peppp.lowprecision.step")
 SPACE = ConfigurationSpace.paper()
@@ -36,8 +54,7 @@ def noise(count: int, size: int = 8, channels: int = 3, classes: int = 4) -> Ima
 
 
 def seeded(build: Network) -> nn.Module:
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
+    with RandomStreams(0).lent():
         return build()
 
 
@@ -226,6 +243,252 @@ def test_what_cannot_be_compiled_is_trained_eagerly(
     with pytest.warns(UserWarning, match=rf"cannot compile this training step \({reason}"):
         compiled = weights(build, "compiled")
     assert torch.equal(compiled, weights(build, "eager"))
+
+
+class Changing(nn.Module):
+    """A linear classifier that changes an attribute of its own in every pass."""
+
+    def __init__(self, start: Any, change: Callable[[Any], Any], factor: Callable[[Any], Any]):
+        super().__init__()
+        self.linear = nn.Linear(192, 4)
+        self.kept, self.change, self.factor = start, change, factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = self.change(self.kept)
+        logits: Tensor = self.linear(x.flatten(1)) * self.factor(self.kept)
+        return logits
+
+
+def appended(values: list[int]) -> list[int]:
+    values.append(1)
+    return values
+
+
+CHANGING: dict[str, Network] = {
+    "a counter": lambda: Changing(0, lambda calls: calls + 1, lambda calls: 1.0),
+    "a warm-up": lambda: Changing(0.5, lambda rate: rate * 1.0625, lambda rate: rate),
+    "a list": lambda: Changing([], appended, lambda values: 1 / len(values)),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGING)
+def test_a_network_that_changes_every_time_is_trained_eagerly(
+    traced: CompileCounterWithBackend, kind: str
+) -> None:
+    scheme = RoundingScheme(rounding="stochastic")
+    with pytest.warns(UserWarning, match="changes makes it another one each time") as told:
+        compiled = weights(CHANGING[kind], "compiled", scheme=scheme)
+    assert len(told) == 1
+    assert traced.frame_count == 3
+    assert torch.equal(compiled, weights(CHANGING[kind], "eager", scheme=scheme))
+
+
+def test_a_network_that_alternates_has_two_graphs(traced: CompileCounterWithBackend) -> None:
+    def alternating() -> nn.Module:
+        return Changing(1, lambda calls: 1 - calls, lambda calls: 1 + calls)
+
+    assert torch.equal(weights(alternating, "compiled"), weights(alternating, "eager"))
+    assert traced.frame_count == 2
+
+
+class Averaging(nn.Module):
+    """Batch norm whose statistics are means over all batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(192, 4), nn.BatchNorm1d(4, momentum=None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.norm(self.linear(x.flatten(1)))
+        return logits
+
+
+class Dropping(nn.Module):
+    """Leaves a layer out, or weighs it, at random."""
+
+    def __init__(self, draw: Callable[[], Any]) -> None:
+        super().__init__()
+        self.linear, self.layer, self.draw = nn.Linear(192, 4), nn.Linear(4, 4), draw
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.linear(x.flatten(1))
+        logits: Tensor = self.layer(x) if self.training and self.draw() < 0.5 else x
+        return logits
+
+
+class Weighing(Dropping):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.linear(x.flatten(1))
+        logits: Tensor = x + self.layer(x) * self.draw()
+        return logits
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        Averaging,
+        lambda: Dropping(random.random),
+        lambda: Dropping(np.random.rand),
+        lambda: Dropping(lambda: torch.rand(()).item()),
+        lambda: Dropping(random.Random(0).random),
+        lambda: Dropping(np.random.default_rng(0).random),
+        lambda: Weighing(random.random),
+        lambda: Weighing(np.random.rand),
+    ],
+    ids=["batch norm", "random", "numpy", "torch", "own", "own numpy", "weight", "numpy weight"],
+)
+def test_no_decision_is_part_of_the_graph(
+    traced: CompileCounterWithBackend, build: Network
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # whether it compiles is the compiler's affair
+        compiled = weights(build, "compiled")
+        again = weights(build, "compiled")
+    assert torch.equal(compiled, weights(build, "eager"))
+    assert torch.equal(compiled, again)
+
+
+FAILING: dict[str, int] = {"calls": 0, "fails at": 0}
+
+
+@torch.library.custom_op("optuna_peppp_tests::sometimes_fails", mutates_args=())
+def sometimes_fails(x: Tensor) -> Tensor:
+    FAILING["calls"] += 1
+    if FAILING["calls"] == FAILING["fails at"]:
+        raise RuntimeError("the device is busy")
+    return x.clone()
+
+
+sometimes_fails.register_fake(torch.empty_like)
+sometimes_fails.register_autograd(lambda ctx, gradient: gradient)
+
+
+class Fragile(nn.Module):
+    """A network whose operator fails once, when it runs; it drops out what it draws."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(192, 4), nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.dropout(self.norm(self.linear(x.flatten(1))), 0.25, self.training)
+        logits: Tensor = sometimes_fails(x) if self.training else x
+        return logits
+
+
+@pytest.mark.parametrize("step", [2, 3, 13])
+def test_a_step_that_fails_is_taken_eagerly_as_a_whole(
+    traced: CompileCounterWithBackend, step: int
+) -> None:
+    scheme = RoundingScheme(rounding="stochastic")
+    FAILING.update({"calls": 0, "fails at": step})
+    with pytest.warns(UserWarning, match="cannot compile this training step .the device is busy"):
+        compiled = weights(Fragile, "compiled", scheme=scheme)
+    FAILING.update({"calls": 0, "fails at": 0})
+    assert torch.equal(compiled, weights(Fragile, "eager", scheme=scheme))
+
+
+@pytest.mark.parametrize("step", [2, 3, 13])
+def test_nothing_of_a_failed_step_is_left(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Also where it fails after all was changed."""
+    calls: list[None] = []
+
+    def fails(*arguments: Any) -> None:
+        STEP._training_step(*arguments)
+        calls.append(None)
+        if len(calls) == step:
+            raise MemoryError("at the very end")
+
+    monkeypatch.setattr(STEP, "_compiled", lambda: fails)
+    scheme = RoundingScheme(rounding="stochastic")
+    for optimizer in ("sgd", "adam"):
+        calls.clear()
+        settings: dict[str, Any] = {"scheme": scheme, "optimizer": optimizer, "learning_rate": 0.01}
+        with pytest.warns(UserWarning, match="at the very end"):
+            compiled = weights(residual, "compiled", **settings)
+        # The update of Adam is not bit for bit that of torch.optim.
+        bound = 0.0 if optimizer == "sgd" else 1e-3
+        assert distance(compiled, weights(residual, "eager", **settings)) <= bound
+
+
+def test_an_error_of_the_network_is_the_networks(traced: CompileCounterWithBackend) -> None:
+    class Ends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.on = nn.Linear(192, 4), True
+
+        def forward(self, x: Tensor) -> Tensor:
+            if not self.on:
+                raise KeyError("labels")
+            logits: Tensor = self.linear(x.flatten(1))
+            return logits
+
+    model = Ends()
+
+    def switch(epoch: int) -> None:
+        model.on = epoch < 2
+
+    with (
+        pytest.warns(UserWarning, match="cannot compile this training step"),
+        pytest.raises(KeyError, match="labels"),
+    ):
+        train(model, noise(32), PRECISION, epochs=3, batch_size=8, on_epoch=switch)
+
+
+@pytest.mark.parametrize(("optimizer", "graphs"), [("sgd", 1), ("adamw", 3)])
+@pytest.mark.parametrize("setting", ["lr", "weight_decay"])
+def test_a_schedule_is_followed(
+    traced: CompileCounterWithBackend, optimizer: str, graphs: int, setting: str
+) -> None:
+    """A step size of SGD is no other graph; all else is, and then the training goes on eagerly."""
+
+    def scheduled(backend: Backend) -> Tensor:
+        quantizer = Quantizer(PRECISION, backend=backend)
+        model, data = seeded(linear), noise(8)
+        network, batches = LowPrecisionModule(model, quantizer), Batches(data, torch.device("cpu"))
+        inner = OPTIMIZERS[optimizer](model.parameters(), lr=2**-6, weight_decay=2**-9)
+        update = LowPrecisionOptimizer(inner, quantizer)
+        step = TrainingStep(network, update, batches, quantizer)
+        for count in range(12):
+            update.param_groups[0][setting] = 2.0 ** -(6 + count // 2)
+            step(data.train_images, data.train_labels)
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiled = scheduled("compiled")
+    assert distance(compiled, scheduled("eager")) < (1e-6 if optimizer == "sgd" else 1e-3)
+    assert traced.frame_count == (graphs if setting == "lr" else 3)
+
+
+def test_a_state_that_was_loaded_is_used(traced: CompileCounterWithBackend) -> None:
+    def loaded(backend: Backend) -> Tensor:
+        quantizer = Quantizer(PRECISION, backend=backend)
+        model, data = seeded(linear), noise(8)
+        network, batches = LowPrecisionModule(model, quantizer), Batches(data, torch.device("cpu"))
+        inner = torch.optim.SGD(model.parameters(), lr=2**-6, momentum=0.5)
+        update = LowPrecisionOptimizer(inner, quantizer)
+        step = TrainingStep(network, update, batches, quantizer)
+        for count in range(8):
+            step(data.train_images, data.train_labels)
+            if count == 1:
+                state = copy.deepcopy(update.state_dict())
+            if count == 4:
+                update.load_state_dict(state)
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    assert torch.equal(loaded("compiled"), loaded("eager"))
+
+
+def test_two_threads_compile_and_train_as_alone(traced: CompileCounterWithBackend) -> None:
+    def one(build: Network) -> Tensor:
+        return weights(build, "compiled", scheme=RoundingScheme(rounding="stochastic"))
+
+    builds = [residual, linear, residual, linear]
+    alone = [weights(b, "eager", scheme=RoundingScheme(rounding="stochastic")) for b in builds]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(one, builds))
+    assert all(map(torch.equal, together, alone))
 
 
 def test_without_a_compiler_all_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:

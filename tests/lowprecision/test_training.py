@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,6 +24,7 @@ from optuna_peppp.lowprecision import (
     train,
 )
 from optuna_peppp.lowprecision.quantize import ROUNDINGS, Rounding
+from optuna_peppp.lowprecision.randomness import RandomStreams
 from optuna_peppp.lowprecision.training import resolve_device
 
 PRECISION = Precision.parse("1-4-3", "1-6-9")
@@ -39,8 +45,7 @@ def blobs(per_class: int = 24, classes: int = 3, seed: int = 0) -> ImageData:
 
 
 def network(classes: int = 3, dropout: float = 0.0) -> nn.Module:
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
+    with RandomStreams(0).lent():
         return nn.Sequential(
             nn.Conv2d(1, 4, 3, padding=1),
             nn.BatchNorm2d(4),
@@ -82,6 +87,83 @@ def test_the_global_random_state_is_untouched() -> None:
     state = torch.random.get_rng_state()
     run(network(dropout=0.2), blobs(), PRECISION, scheme=RoundingScheme(rounding="stochastic"))
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def process_states() -> list[Any]:
+    """All that a training could leave changed for others."""
+    legacy: Any = np.random.get_state()  # noqa: NPY002
+    flags = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic
+    draws = torch.get_rng_state().tolist(), random.getstate(), legacy[1].tolist(), legacy[2:]
+    return [flags, *draws]
+
+
+class Restless(nn.Module):
+    """Draws from everything that can be drawn from, in training and in testing."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(36, 9), nn.Linear(9, 3)
+        self.fails_at, self.passes = fails_at, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        if self.passes == self.fails_at:
+            raise RuntimeError("out of memory")
+        x = nn.functional.dropout(self.first(x.flatten(1)), 0.3)
+        if random.random() < 0.5:
+            x = torch.relu(x)
+        logits: Tensor = self.last(x) * float(np.random.rand())  # noqa: NPY002
+        return logits
+
+
+def restless(fails_at: int | None = None) -> nn.Module:
+    with RandomStreams(0).lent():
+        return Restless(fails_at)
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize("build", [restless, lambda: network(dropout=0.4)])
+def test_threads_train_as_they_would_alone(build: Callable[[], nn.Module], threads: int) -> None:
+    def trained(seed: int) -> tuple[list[Tensor], TrainingResult]:
+        model = build()
+        result = run(model, blobs(), PRECISION, seed=seed)
+        return weights(model), result
+
+    before = process_states()
+    alone = [trained(seed % 2) for seed in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        together = list(pool.map(lambda seed: trained(seed % 2), range(threads)))
+    for (ours, result), (theirs, expected) in zip(together, alone, strict=True):
+        assert all(map(torch.equal, ours, theirs))
+        assert result == expected
+    assert not any(map(torch.equal, alone[0][0], alone[1][0]))
+    assert process_states() == before
+
+
+@pytest.mark.parametrize("fails_at", [None, 1, 7])
+def test_the_process_is_left_as_it_was(fails_at: int | None) -> None:
+    """During ``on_epoch``, afterwards and after an error."""
+    before = process_states()
+    model = restless(fails_at)
+    seen: list[Any] = []
+    with pytest.raises(RuntimeError, match="out of memory") if fails_at else nullcontext():
+        run(model, blobs(), PRECISION, on_epoch=lambda epoch: seen.append(process_states()))
+    assert process_states() == before
+    assert len(seen) == (3 if fails_at is None else fails_at > 5)
+    assert all(state == before for state in seen)
+
+
+def test_what_on_epoch_draws_does_not_matter() -> None:
+    def draw(epoch: int) -> None:
+        torch.rand(epoch)
+        random.random()
+        np.random.rand()  # noqa: NPY002
+
+    first, second = restless(), restless()
+    run(first, blobs(), PRECISION)
+    with RandomStreams(5).lent():
+        run(second, blobs(), PRECISION, on_epoch=draw)
+    assert all(map(torch.equal, weights(first), weights(second)))
 
 
 def standardized(data: ImageData) -> tuple[Tensor, Tensor]:
@@ -286,7 +368,7 @@ def test_every_epoch_is_reported() -> None:
         ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
         ({"averaged_epochs": 0}, "averaged_epochs must be at least 1; got 0"),
         ({"optimizer": "lion"}, "optimizer must be 'sgd', 'adam' or 'adamw'; got 'lion'$"),
-        ({"optimizer": "adamW"}, "optimizer must be .*; got 'adamW'. Did you mean 'adamw'"),
+        ({"optimizer": "SGD"}, "optimizer must be 'sgd', 'adam' or 'adamw'; got 'SGD'"),
         ({"optimizer": None}, "optimizer must be 'sgd', 'adam' or 'adamw'; got None"),
         ({"backend": "compile"}, "backend must be .*; got 'compile'. Did you mean 'compiled'"),
         ({"backend": "eager "}, "backend must be 'compiled', 'eager' or 'qpytorch'; got 'eager '"),
