@@ -34,7 +34,7 @@ LAYERS = (
     {"__main__"},
 )
 LOW_PRECISION = (
-    {"quantize", "models", "memory", "datasets"},
+    {"quantize", "models", "memory", "datasets", "randomness", "loss_scale"},
     {"scheme", "batches"},
     {"modules"},
     {"optimizer", "tf32"},
