@@ -10,14 +10,14 @@ from concurrent.futures import FIRST_EXCEPTION, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any, Final
 
 from optuna_peppp.archive import replacing
 from optuna_peppp.claims import Claim
+from optuna_peppp.patience import Pace
 from optuna_peppp.planning import Measurement, Plan, by_study
 from optuna_peppp.processes import worker_pool
+from optuna_peppp.progress import Progress
 from optuna_peppp.tasks import Task, load, start
 
 if TYPE_CHECKING:
@@ -45,11 +45,14 @@ COLUMNS: Final = (
 )
 """The columns of an exported corpus: the corpus format, then how each row was measured."""
 
-POLL: Final = 2.0
-"""Seconds between two looks at what others measure."""
 
-
-def collect(measurements: Sequence[Measurement], storage: str, *, jobs: int = 1) -> int:
+def collect(
+    measurements: Sequence[Measurement],
+    storage: str,
+    *,
+    jobs: int = 1,
+    pace: Pace | None = None,
+) -> int:
     """Measures what a storage does not hold yet, beside any others that do the same.
 
     Every task, a network with a data set, is a study, and every measurement a trial with the
@@ -60,8 +63,9 @@ def collect(measurements: Sequence[Measurement], storage: str, *, jobs: int = 1)
 
     Args:
         measurements: The plan.
-        storage: A database URL, or the path of a journal file; made where there is none.
+        storage: As for :func:`~optuna_peppp.storage.open_storage`; made where there is none.
         jobs: Processes; the machine's cores are shared between them.
+        pace: How long is waited, for what; by default :class:`Pace`.
 
     Returns:
         How many measurements this call made.
@@ -69,6 +73,7 @@ def collect(measurements: Sequence[Measurement], storage: str, *, jobs: int = 1)
     Raises:
         ValueError: The plan holds a measurement twice, or two data sets of one name; the storage
             cannot be used, or holds measurements of the same tasks with other settings.
+        StorageError: The storage fails, for longer than is waited.
         ChildProcessError: One of the processes was killed.
         KeyboardInterrupt: Ctrl-C, once what was running is free for others.
     """
@@ -76,14 +81,15 @@ def collect(measurements: Sequence[Measurement], storage: str, *, jobs: int = 1)
         raise ValueError(f"jobs must be at least 1; got {jobs}")
     plan = by_study(measurements)
     worker = secrets.token_hex(8)
-    tasks = start(plan, storage, worker)
+    pace = pace or Pace()
+    tasks = start(plan, storage, worker, pace)
     try:
-        with _Progress(tasks, worker) as progress:
+        with Progress(tasks, worker) as progress:
             jobs = min(jobs, progress.left)
             if jobs > 1:
-                return _work_in_processes(jobs, (plan, storage, worker), progress)
+                return _work_in_processes(jobs, (plan, storage, worker, pace), progress)
             made = 0
-            for new in _work(tasks):
+            for new in _work(tasks, pace):
                 made += new
                 progress.look()
             return made
@@ -144,7 +150,7 @@ def _row(settings: dict[str, Any], trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def _work(tasks: Sequence[Task]) -> Iterator[bool]:
+def _work(tasks: Sequence[Task], pace: Pace) -> Iterator[bool]:
     """Measures what is free until everything is made.
 
     Yields:
@@ -167,7 +173,7 @@ def _work(tasks: Sequence[Task]) -> Iterator[bool]:
                     measurement.experiment.release()
         else:
             if remaining:
-                time.sleep(POLL)
+                pace.sleep(pace.poll)
                 yield False
 
 
@@ -181,26 +187,29 @@ def _measure(task: Task, claim: Claim) -> bool:
     return task.claims.complete(claim, (result.error, float(measurement.memory)), told)
 
 
-_assignment: tuple[Plan, str, str]
-"""Plan, storage and worker of this process, where it is one of several."""
+_Assignment = tuple[Plan, str, str, Pace]
+"""Plan, storage, worker and pace."""
+
+_assignment: _Assignment
+"""What this process is to do, where it is one of several."""
 
 
-def _assign(*assignment: Any) -> None:
+def _assign(*assignment: *_Assignment) -> None:
     global _assignment
     _assignment = assignment
 
 
 def _work_off() -> int:
     """How many measurements this process made."""
-    return sum(_work(start(*_assignment)))
+    return sum(_work(start(*_assignment), _assignment[-1]))
 
 
-def _work_in_processes(jobs: int, assignment: tuple[Plan, str, str], progress: _Progress) -> int:
+def _work_in_processes(jobs: int, assignment: _Assignment, progress: Progress) -> int:
     with worker_pool(jobs, _assign, *assignment) as pool:
         pending = {pool.submit(_work_off) for _ in range(jobs)}
         made = 0
         while pending:
-            done, pending = wait(pending, POLL, FIRST_EXCEPTION)
+            done, pending = wait(pending, assignment[-1].poll, FIRST_EXCEPTION)
             try:
                 made += sum(future.result() for future in done)
             except BrokenProcessPool as problem:
@@ -210,74 +219,3 @@ def _work_in_processes(jobs: int, assignment: tuple[Plan, str, str], progress: _
                 ) from problem
             progress.look()
     return made
-
-
-class _Progress:
-    """A bar over the plan that counts what the storage holds, whoever measured it.
-
-    Args:
-        tasks: The studies of the plan.
-        worker: Who we are.
-    """
-
-    def __init__(self, tasks: Sequence[Task], worker: str) -> None:
-        self._worker = worker
-        self._missing = {task: set(task.planned) for task in tasks}
-        self._due = 0.0
-        total = self.left
-        self._read()
-        # Without smoothing the time left follows from the rate of the whole run.
-        self._bar = tqdm(total=total, initial=total - self.left, unit="run", smoothing=0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._show()
-        self._bar.close()
-
-    @property
-    def left(self) -> int:
-        """How many measurements of the plan were missing at the last look."""
-        return sum(map(len, self._missing.values()))
-
-    def look(self) -> None:
-        """Shows how far the storage is, unless looking would take more than a few percent."""
-        start = time.monotonic()
-        if start >= self._due:
-            self._show()
-            now = time.monotonic()
-            self._due = now + 30 * (now - start)
-
-    def _show(self) -> None:
-        before = self.left
-        text = self._read()
-        if text:
-            self._bar.set_postfix_str(text, refresh=False)
-            self._bar.n += before - self.left
-            self._bar.refresh()
-
-    def _read(self) -> str:
-        """Takes off what is made by now.
-
-        Returns:
-            The last result, or what is waited for where there is nothing else to do.
-        """
-        last, free, elsewhere = None, 0, 0
-        for task, missing in self._missing.items():
-            if not missing:
-                continue
-            held = task.claims.held()
-            for key, trial in held.complete.items():
-                if key in missing:
-                    missing.remove(key)
-                    last = trial
-            running = [held.running[key] for key in missing & held.running.keys()]
-            free += len(missing) - len(running)
-            elsewhere += sum(trial.user_attrs.get("worker") != self._worker for trial in running)
-        if last is not None:
-            return f"{' / '.join(map(str, last.params.values()))}: error {last.values[0]:.4g}"
-        if elsewhere and not free:
-            return f"waiting for {elsewhere} of other workers, a minute should they be dead"
-        return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +10,8 @@ import optuna
 from optuna.study import StudyDirection
 
 from optuna_peppp.claims import Claims, Key
-from optuna_peppp.storage import experimental, open_storage, storage_errors
+from optuna_peppp.patience import Pace
+from optuna_peppp.storage import experimental, open_storage
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -39,35 +39,36 @@ class Task:
     settings: dict[str, Any]
 
 
-def start(plan: Plan, storage: str, worker: str) -> list[Task]:
+def start(plan: Plan, storage: str, worker: str, pace: Pace | None = None) -> list[Task]:
     """The tasks of a plan, to be measured; storage and studies are made where there are none.
 
     Args:
         plan: The plan.
         storage: A database URL, or the path of a journal file.
         worker: Who measures, for :class:`~optuna_peppp.claims.Claims`.
+        pace: How long it waits, for what.
 
     Raises:
+        StorageError: The storage fails.
         ValueError: The storage cannot be used, or a study of that name is of something else.
     """
-    opened = _opened(storage)
-    with storage_errors(storage):
-        there = _names(opened)
-        tasks = []
-        for name, planned in plan.items():
-            if name in there:
-                study = optuna.load_study(storage=opened, study_name=name)
-            else:
-                study = optuna.create_study(
-                    storage=opened, study_name=name, directions=_DIRECTIONS, load_if_exists=True
-                )
-            task = _task(study, planned, worker)
-            if _SETTINGS not in study.user_attrs:
-                study.set_user_attr(_SETTINGS, task.settings)
-                with experimental():
-                    study.set_metric_names(["error", "memory"])
-            tasks.append(task)
-        return tasks
+    opened = open_storage(storage, create=True, pace=pace)
+    there = _names(opened)
+    tasks = []
+    for name, planned in plan.items():
+        if name in there:
+            study = optuna.load_study(storage=opened, study_name=name)
+        else:
+            study = optuna.create_study(
+                storage=opened, study_name=name, directions=_DIRECTIONS, load_if_exists=True
+            )
+        task = _task(study, planned, worker, pace)
+        if _SETTINGS not in study.user_attrs:
+            study.set_user_attr(_SETTINGS, task.settings)
+            with experimental():
+                study.set_metric_names(["error", "memory"])
+        tasks.append(task)
+    return tasks
 
 
 def load(plan: Plan, storage: str) -> list[Task]:
@@ -77,16 +78,17 @@ def load(plan: Plan, storage: str) -> list[Task]:
         ValueError: As :func:`start`, or there is no such storage.
     """
     opened = open_storage(storage)
-    with storage_errors(storage):
-        there = _names(opened)
-        return [
-            _task(optuna.load_study(storage=opened, study_name=name), planned, worker="")
-            for name, planned in plan.items()
-            if name in there
-        ]
+    there = _names(opened)
+    return [
+        _task(optuna.load_study(storage=opened, study_name=name), planned, worker="")
+        for name, planned in plan.items()
+        if name in there
+    ]
 
 
-def _task(study: optuna.Study, planned: dict[Key, Measurement], worker: str) -> Task:
+def _task(
+    study: optuna.Study, planned: dict[Key, Measurement], worker: str, pace: Pace | None = None
+) -> Task:
     """The task of a study.
 
     Raises:
@@ -107,23 +109,12 @@ def _task(study: optuna.Study, planned: dict[Key, Measurement], worker: str) -> 
         raise ValueError(
             f"study {study.study_name!r} was not made by `collect`; choose another --storage"
         )
-    return Task(Claims(study, first.space, worker), planned, settings)
+    return Task(Claims(study, first.space, worker, pace), planned, settings)
 
 
 def _names(opened: BaseStorage) -> set[str]:
     """The studies that there are."""
     return {study.study_name for study in opened.get_all_studies()}
-
-
-def _opened(storage: str) -> BaseStorage:
-    try:
-        return open_storage(storage, create=True)
-    except ValueError as problem:
-        if problem.__cause__ is None:
-            raise
-    # Another command that starts at the same time may have been making the tables.
-    time.sleep(1.0)
-    return open_storage(storage, create=True)
 
 
 def _shown(value: object) -> str:

@@ -13,12 +13,13 @@ from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 from tqdm import tqdm
 
+from optuna_peppp.credentials import shown
 from optuna_peppp.matrix import read_corpus
 from optuna_peppp.meta import MetaModel
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.sampler import PEPPPSampler, Strategy
 from optuna_peppp.sizes import format_size
-from optuna_peppp.storage import experimental, open_storage, shown, storage_errors
+from optuna_peppp.storage import experimental, open_storage
 from optuna_peppp.study import predict
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Tuning:
         settings = {name: v for name, v in asdict(experiment).items() if name != "device"}
         opened = None if storage is None else open_storage(storage, create=True)
         where = shown(storage) if storage else "memory"
-        with storage_errors(where):
+        if True:
             study = optuna.create_study(
                 storage=opened,
                 study_name=study_name,
@@ -138,7 +139,7 @@ class Tuning:
                 learned from is gone.
         """
         opened = open_storage(storage)
-        with storage_errors(storage):
+        if True:
             try:
                 study = optuna.load_study(storage=opened, study_name=study_name)
             except KeyError:

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -13,19 +12,36 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState, create_trial
 from sqlalchemy.exc import OperationalError
 
-from optuna_peppp import claims
 from optuna_peppp.claims import Claim, Claims
+from optuna_peppp.life import SIGN, fail
+from optuna_peppp.patience import Pace, StorageError, impatient
 from optuna_peppp.space import ConfigurationSpace
 from optuna_peppp.storage import open_storage
 
 SPACE = ConfigurationSpace({"format_a": ["1-4-3", "1-5-3"], "format_b": ["1-6-7", "1-6-9"]})
+DEAD_AFTER = Pace().dead_after
 PLANNED = [(0, 0), (1, 0), (2, 0)]
 
-Join = Callable[[str], Claims]
+Join = Callable[..., Claims]
+
+
+class Clock:
+    """A clock that the test turns."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture(params=["sqlite:///{}/study.db", "{}/study.journal"])
-def join(request: pytest.FixtureRequest, tmp_path: Path) -> Join:
+def join(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Join:
     """Lets another worker, with a connection of its own, join in the work on one study."""
     storage = request.param.format(tmp_path)
     optuna.create_study(
@@ -34,24 +50,12 @@ def join(request: pytest.FixtureRequest, tmp_path: Path) -> Join:
         directions=["minimize", "minimize"],
     )
 
-    def worker(name: str) -> Claims:
-        opened = open_storage(storage)
-        return Claims(optuna.load_study(study_name="task", storage=opened), SPACE, name)
+    def worker(name: str, sign_every: float = 15.0) -> Claims:
+        pace = Pace(sign_every=sign_every, clock=lambda: clock.now, sleep=clock.sleep)
+        opened = open_storage(storage, pace=pace)
+        return Claims(optuna.load_study(study_name="task", storage=opened), SPACE, name, pace)
 
     return worker
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A clock that the test turns."""
-    turned = SimpleNamespace(now=1000.0)
-
-    def sleep(seconds: float) -> None:
-        turned.now += seconds
-
-    fake = SimpleNamespace(monotonic=lambda: turned.now, sleep=sleep)
-    monkeypatch.setattr(claims, "time", fake)
-    return turned
 
 
 def take(worker: Claims, planned: list[tuple[int, int]] | None = None) -> Claim:
@@ -61,7 +65,7 @@ def take(worker: Claims, planned: list[tuple[int, int]] | None = None) -> Claim:
 
 
 def states(worker: Claims) -> list[TrialState]:
-    return [trial.state for trial in worker._trials(*TrialState)]
+    return [trial.state for trial in worker._storage.get_all_trials(worker._study_id)]
 
 
 def before_the_next(
@@ -158,11 +162,11 @@ def test_who_comes_first_stays(join: Join, monkeypatch: pytest.MonkeyPatch) -> N
     assert states(one) == [TrialState.RUNNING, TrialState.FAIL]
 
 
-def test_a_worker_without_a_sign_of_life_is_succeeded(join: Join, clock: SimpleNamespace) -> None:
+def test_a_worker_without_a_sign_of_life_is_succeeded(join: Join, clock: Clock) -> None:
     dead, heir = join("dead"), join("heir")
     claim = take(dead, [(0, 0)])
     assert heir.take([(0, 0)], {}) is None
-    clock.now += claims.DEAD_AFTER
+    clock.now += DEAD_AFTER
     assert heir.take([(0, 0)], {}) is None
     clock.now += 0.1
     inherited = take(heir, [(0, 0)])
@@ -176,36 +180,34 @@ def test_a_worker_without_a_sign_of_life_is_succeeded(join: Join, clock: SimpleN
     assert states(heir) == [TrialState.FAIL, TrialState.COMPLETE]
 
 
-def test_a_sign_of_life_is_enough(join: Join, clock: SimpleNamespace) -> None:
+def test_a_sign_of_life_is_enough(join: Join, clock: Clock) -> None:
     living, other = join("living"), join("other")
     claim = take(living, [(0, 0)])
     for sign in range(1, 5):
         assert other.take([(0, 0)], {}) is None
-        clock.now += claims.DEAD_AFTER - 1
-        living._storage.set_trial_system_attr(claim.trial, claims._SIGN, sign)
+        clock.now += DEAD_AFTER - 1
+        living._storage.set_trial_system_attr(claim.trial, SIGN, sign)
     assert other.take([(0, 0)], {}) is None
     assert living.complete(claim, (0.5, 1.0), {})
 
 
-def test_the_dead_are_noticed_while_there_is_other_work(join: Join, clock: SimpleNamespace) -> None:
+def test_the_dead_are_noticed_while_there_is_other_work(join: Join, clock: Clock) -> None:
     dead, heir = join("dead"), join("heir")
     take(dead)
     for key in ((1, 0), (2, 0)):
         claim = take(heir)
         assert claim.key == key
-        clock.now += claims.DEAD_AFTER / 2 + 1
+        clock.now += DEAD_AFTER / 2 + 1
         heir.complete(claim, (0.5, 1.0), {})
     assert take(heir).key == (0, 0)
 
 
-def test_two_heirs_at_once(
-    join: Join, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_heirs_at_once(join: Join, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     dead, one, other = join("dead"), join("one"), join("other")
     take(dead, [(0, 0)])
     for heir in (one, other):
         assert heir.take([(0, 0)], {}) is None
-    clock.now += claims.DEAD_AFTER + 1
+    clock.now += DEAD_AFTER + 1
     before_the_next(monkeypatch, one, "set_trial_state_values", lambda: take(other, [(0, 0)]))
     assert one.take([(0, 0)], {}) is None
     assert states(one).count(TrialState.RUNNING) == 1
@@ -217,20 +219,20 @@ def showing() -> bool:
 
 
 def test_the_living_show_it(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "SIGN_EVERY", 0.02)
-    worker = join("one")
+    worker = join("one", sign_every=0.02)
     claim = take(worker)
-    show, failures = worker._storage.set_trial_system_attr, iter([OSError("busy")])
+    storage = impatient(worker._storage)  # who shows a sign has no time to wait
+    show, failures = storage.set_trial_system_attr, iter([OSError("busy")])
 
     def failing_once(*arguments: Any) -> None:
         for problem in failures:
             raise problem
         show(*arguments)
 
-    monkeypatch.setattr(worker._storage, "set_trial_system_attr", failing_once)
+    monkeypatch.setattr(storage, "set_trial_system_attr", failing_once)
 
     def sign() -> int:
-        return int(worker._storage.get_trial(claim.trial).system_attrs.get(claims._SIGN, 0))
+        return int(worker._storage.get_trial(claim.trial).system_attrs.get(SIGN, 0))
 
     with worker.alive(claim):
         assert showing()
@@ -245,12 +247,11 @@ def test_the_living_show_it(join: Join, monkeypatch: pytest.MonkeyPatch) -> None
     assert sign() == last
 
 
-def test_who_is_taken_for_dead_shows_no_more(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "SIGN_EVERY", 0.01)
-    worker = join("one")
+def test_who_is_taken_for_dead_shows_no_more(join: Join) -> None:
+    worker = join("one", sign_every=0.01)
     claim = take(worker)
     with worker.alive(claim):
-        join("other")._fail(claim.trial)
+        fail(join("other")._storage, claim.trial)
         deadline = time.monotonic() + 30
         while showing():
             assert time.monotonic() < deadline
@@ -277,35 +278,33 @@ def locked(*_: object, **__: object) -> None:
     "method",
     ["create_new_trial", "get_all_trials", "set_trial_user_attr", "set_trial_state_values"],
 )
-@pytest.mark.usefixtures("clock")
 def test_a_storage_that_fails_is_asked_again(
     join: Join, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     worker = join("one")
-    real, failures = getattr(worker._storage, method), iter(range(3))
+    storage = impatient(worker._storage)
+    real, failures = getattr(storage, method), iter(range(3))
 
     def failing(*arguments: Any, **named: Any) -> Any:
         for _ in failures:
             locked()
         return real(*arguments, **named)
 
-    monkeypatch.setattr(worker._storage, method, failing)
+    monkeypatch.setattr(storage, method, failing)
     assert worker.complete(take(worker), (0.5, 1.0), {"seconds": 1.0})
     assert set(worker.held().complete) == {(0, 0)}
     assert next(failures, None) is None
 
 
 def test_a_storage_that_fails_for_long_is_one_sentence(
-    join: Join, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    join: Join, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = join("one")
-    monkeypatch.setattr(worker._storage, "get_all_trials", locked)
+    monkeypatch.setattr(impatient(worker._storage), "get_all_trials", locked)
     began = clock.now
-    with pytest.raises(
-        ValueError, match=r"^the storage of study 'task' failed \(.*database is loc"
-    ):
+    with pytest.raises(StorageError, match=r"^storage .* failed \(database is loc.*go on$"):
         worker.held()
-    assert clock.now - began == claims.PATIENCE
+    assert clock.now - began == Pace().patience
 
 
 def test_ctrl_c_is_not_lost_in_an_error(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,6 +317,6 @@ def test_ctrl_c_is_not_lost_in_an_error(join: Join, monkeypatch: pytest.MonkeyPa
             Path("no such lock").unlink()  # as the lock of a journal does
             raise
 
-    monkeypatch.setattr(worker._storage, "get_all_trials", unlock)
+    monkeypatch.setattr(impatient(worker._storage), "get_all_trials", unlock)
     with pytest.raises(KeyboardInterrupt):
         worker.held()

@@ -11,13 +11,15 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.trial import TrialState
 
-from optuna_peppp import claims
 from optuna_peppp import collect as module
 from optuna_peppp.collect import COLUMNS, collect, export
+from optuna_peppp.life import fail
 from optuna_peppp.lowprecision import Experiment, TrainingResult
 from optuna_peppp.lowprecision.hardware import provenance
 from optuna_peppp.matrix import ErrorMatrix
+from optuna_peppp.patience import Pace, StorageError
 from optuna_peppp.planning import Measurement, by_study
+from optuna_peppp.progress import Progress
 from optuna_peppp.space import ConfigurationSpace
 from optuna_peppp.storage import open_storage
 from optuna_peppp.tasks import load, start
@@ -194,17 +196,15 @@ def test_what_ends_a_run_leaves_nothing_running(
 def test_what_another_worker_holds_is_waited_for(
     storage: str,
     trainings: Trainings,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(module, "POLL", 0.05)
     (other,) = start(by_study(planned()), storage, "other")
     claim = other.claims.take(other.planned, {})
     assert claim is not None
     told = {"diverged": False, "seconds": 1.0}
     timer = threading.Timer(2.0, lambda: other.claims.complete(claim, (0.5, 1.0), told))
     timer.start()
-    assert collect(planned(), storage) == 7
+    assert collect(planned(), storage, pace=Pace(poll=0.05)) == 7
     timer.join()
     assert trainings.made == [m.key for m in planned()[1:]]
     shown = capsys.readouterr().err
@@ -212,14 +212,10 @@ def test_what_another_worker_holds_is_waited_for(
     assert "8/8" in shown
 
 
-def test_the_dead_are_succeeded(
-    storage: str, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "POLL", 0.05)
-    monkeypatch.setattr(claims, "DEAD_AFTER", 0.5)
+def test_the_dead_are_succeeded(storage: str, trainings: Trainings) -> None:
     (dead,) = start(by_study(planned()), storage, "dead")
     dead.claims.take(dead.planned, {})
-    assert collect(planned(), storage) == 8
+    assert collect(planned(), storage, pace=Pace(poll=0.05, dead_after=0.5)) == 8
     assert trainings.made[0] == (1, 0)
     assert sorted(trainings.made) == [m.key for m in planned()]
 
@@ -229,7 +225,7 @@ def test_a_result_that_comes_too_late_is_dropped(storage: str, trainings: Traini
         trainings.before = lambda: None
         (other,) = start(by_study(planned()), storage, "other")
         (running,) = other.claims.held().running.values()
-        other.claims._fail(running._trial_id)  # as who takes us for dead
+        fail(open_storage(storage), running._trial_id)  # as who takes us for dead
         claim = other.claims.take(other.planned, {})
         assert claim is not None
         other.claims.complete(claim, (0.5, 1.0), {"diverged": False, "seconds": 1.0})
@@ -246,7 +242,6 @@ def test_a_storage_that_fails_is_one_sentence_and_loses_nothing(
     tmp_path: Path, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = str(tmp_path / "corpus.journal")
-    monkeypatch.setattr(claims, "PATIENCE", 0.0)
 
     def broken(*_: object) -> bool:
         raise OSError(28, "No space left on device")
@@ -259,13 +254,11 @@ def test_a_storage_that_fails_is_one_sentence_and_loses_nothing(
             lambda *arguments: (broken if len(trainings.made) == 3 else original)(*arguments),
         )
         with pytest.raises(
-            ValueError, match=r"'plain3 tiny' failed \(.*No space left.*\); what was"
+            StorageError, match=rf"^storage {storage} failed \(.*No space left.*\); what was"
         ):
-            collect(planned(), storage)
+            collect(planned(), storage, pace=Pace(patience=0))
     assert states(storage) == [TrialState.COMPLETE] * 2 + [TrialState.RUNNING]
-    monkeypatch.setattr(claims, "DEAD_AFTER", 0.2)
-    monkeypatch.setattr(module, "POLL", 0.05)
-    assert collect(planned(), storage) == 6
+    assert collect(planned(), storage, pace=Pace(poll=0.05, dead_after=0.2)) == 6
 
 
 def test_bad_arguments_are_refused_before_anything_is_made(tmp_path: Path) -> None:
@@ -282,10 +275,10 @@ def test_a_complete_plan_starts_no_process(storage: str, monkeypatch: pytest.Mon
     assert collect(planned(), storage, jobs=4) == 0
 
 
-def test_looking_takes_little_time(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looking_takes_little_time(storage: str) -> None:
     plan = by_study(planned())
     tasks = start(plan, storage, "me")
-    with module._Progress(tasks, "me") as progress:
+    with Progress(tasks, "me") as progress:
         collect(planned(), storage)
         progress._due = float("inf")
         progress.look()

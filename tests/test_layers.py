@@ -18,7 +18,9 @@ LAYERS = (
     {"text"},
     {"numerals"},
     {"formats", "sizes", "pareto", "design", "sampling", "proximal", "transforms", "repeats"}
-    | {"archive", "choices", "processes", "storage"},
+    | {"archive", "choices", "credentials", "journal", "processes"},
+    {"patience"},
+    {"life", "storage"},
     {"space", "completion", "posterior", "csvfile"},
     {"fields", "lowprecision", "selection", "prior", "validation"},
     {"table", "factor_analysis", "acquisition", "cold", "metafile"},
@@ -28,6 +30,7 @@ LAYERS = (
     {"prediction", "strategies", "planning"},
     {"sampler", "quality"},
     {"study", "tasks", "leaving_out"},
+    {"progress"},
     {"tuning", "collect", "report", "evaluation"},
     {"visualization"},
     {"cli"},
@@ -42,7 +45,13 @@ LOW_PRECISION = (
     {"training"},
     {"experiment", "hardware"},
 )
-MAY_IMPORT_OPTUNA = {"trials", "claims", "sampler", "storage", "study", "tasks", "tuning", "cli"}
+MAY_IMPORT_OPTUNA = {"journal", "patience", "storage", "life", "claims", "tasks"} | {
+    "trials",
+    "sampler",
+    "study",
+    "tuning",
+    "cli",
+}
 
 
 def _imports(path: Path, *, at_run_time: bool) -> Iterator[str]:

@@ -9,7 +9,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import create_trial
 from sqlalchemy.exc import OperationalError
 
-from optuna_peppp.storage import experimental, load_studies, open_storage, storage_errors
+from optuna_peppp.storage import experimental, load_studies, open_storage
 
 KINDS = ["sqlite:///{}/study.db", "{}/study.journal", "{}/study.log"]
 
@@ -119,11 +119,6 @@ def test_the_reason_is_the_drivers(
     monkeypatch.setattr("optuna_peppp.storage.RDBStorage", fail)
     with pytest.raises(ValueError, match=f"'mysql://h/x' cannot be opened by Optuna: {reason}"):
         load_studies("mysql://h/x")
-
-
-def test_other_errors_pass() -> None:
-    with pytest.raises(KeyError), storage_errors("x"):
-        raise KeyError
 
 
 def test_experimental_silences_nothing_else() -> None:

@@ -8,7 +8,6 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from optuna_peppp import tasks
 from optuna_peppp.lowprecision import Experiment
 from optuna_peppp.planning import Measurement, Plan, by_study
 from optuna_peppp.space import ConfigurationSpace
@@ -134,21 +133,6 @@ def test_trials_tune_what_an_export_tunes(storage: str) -> None:
     study = optuna.load_study(storage=open_storage(storage), study_name="plain3 tiny")
     assert study.trials[0].state == TrialState.COMPLETE
     assert space_of([study]) == ConfigurationSpace(CHOICES)
-
-
-def test_tables_that_another_command_is_making(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    storage = f"sqlite:///{tmp_path}/corpus.db"
-    failures = iter([ValueError("table studies already exists")])
-
-    def racing(name: str, *, create: bool) -> object:
-        for problem in failures:
-            raise problem from RuntimeError
-        return open_storage(name, create=create)
-
-    monkeypatch.setattr(tasks, "open_storage", racing)
-    assert len(start(planned(), storage, "me")) == 2
 
 
 @pytest.mark.parametrize(

@@ -87,9 +87,9 @@ def collect(
 
         from optuna_peppp.collect import collect as run
         from optuna_peppp.collect import export as write
+        from optuna_peppp.credentials import shown
         from optuna_peppp.lowprecision import Experiment
         from optuna_peppp.planning import plan
-        from optuna_peppp.storage import shown
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         space = ConfigurationSpace(
