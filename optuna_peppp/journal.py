@@ -89,7 +89,7 @@ class FileJournal(JournalFileBackend):
             warnings.warn(
                 f"the end of {self._file_path} was no entry of a journal, as a full disk or a "
                 f"power cut leaves it; its last {cut} bytes were cut, all entries before are kept",
-                stacklevel=2,
+                stacklevel=1,
             )
 
     @contextmanager

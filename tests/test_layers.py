@@ -30,7 +30,7 @@ LAYERS = (
     {"prediction", "strategies", "planning"},
     {"sampler", "quality"},
     {"study", "tasks", "leaving_out"},
-    {"progress"},
+    {"progress", "memo", "turns"},
     {"tuning", "collect", "report", "evaluation"},
     {"visualization"},
     {"cli"},
@@ -109,7 +109,8 @@ def test_low_precision_imports_point_down(path: Path) -> None:
 @pytest.mark.parametrize("path", _modules(ROOT / "cli"), ids=lambda path: path.stem)
 def test_commands_import_point_down(path: Path) -> None:
     for name in _imports(path, at_run_time=False):
-        if name.startswith("optuna_peppp.") and not name.startswith("optuna_peppp.cli.app"):
+        shared = name.startswith(("optuna_peppp.cli.app", "optuna_peppp.cli.warned"))
+        if name.startswith("optuna_peppp.") and not shared:
             assert _rank(LAYERS, name.split(".")[1]) < _rank(LAYERS, "cli"), name
 
 

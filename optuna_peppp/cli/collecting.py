@@ -25,6 +25,7 @@ from optuna_peppp.cli.app import (
     clear_errors,
     in_a_folder,
 )
+from optuna_peppp.cli.warned import clear_warnings
 from optuna_peppp.formats import FORMATS_A, FORMATS_B, Precision
 from optuna_peppp.space import ConfigurationSpace
 
@@ -46,7 +47,8 @@ def collect(
         str,
         typer.Option(
             help="Where the measurements are kept, a study for every data set: a journal file "
-            "such as corpus.journal, or a database URL such as sqlite:///corpus.db."
+            "such as corpus.journal, a database URL such as sqlite:///corpus.db, a Redis server "
+            "such as redis://host:6379/0, or Optuna's gRPC proxy such as grpc://host:13000."
         ),
     ],
     export: Annotated[
@@ -82,7 +84,7 @@ def collect(
     of it is done. What is measured is in the storage at once: interrupt at any time, and the same
     command goes on where it stopped. Learn from it with `fit --storage`, or from the --export.
     """
-    with clear_errors():
+    with clear_errors(), clear_warnings():
         import optuna
 
         from optuna_peppp.collect import collect as run

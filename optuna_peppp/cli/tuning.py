@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +30,7 @@ from optuna_peppp.cli.app import (
     clear_errors,
     in_a_folder,
 )
+from optuna_peppp.cli.warned import clear_warnings
 
 if TYPE_CHECKING:
     from optuna_peppp.prediction import Prediction
@@ -102,13 +104,14 @@ def tune(
     with those, predicts the rest, and recommends one. With --storage an interrupted run goes on
     where it stopped.
     """
-    with clear_errors():
+    with clear_errors(), clear_warnings():
         import optuna
 
         from optuna_peppp.lowprecision import Experiment
-        from optuna_peppp.tuning import DEFAULT_CORPUS, Tuning
+        from optuna_peppp.memo import Source
+        from optuna_peppp.tuning import TrainingsFailed, Tuning
 
-        # A trial that fails ends the command, which says why.
+        # What fails is told by the command itself.
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         experiment = Experiment(
             data=data,
@@ -132,31 +135,34 @@ def tune(
         # A cap that no configuration meets is refused before anything is trained.
         tuning.predict().recommend(memory_cap)
 
+        def write() -> None:
+            """Writes the page, if it was asked for and there is something to show."""
+            if page is None or not tuning.predict().measured.any():
+                return
+            from optuna_peppp.visualization.page import as_page, write_page
+
+            settings = {
+                **asdict(experiment),
+                "learned_from": str(Source.named(corpus, rank, meta)),
+                "rank": rank,
+                "strategy": strategy.value,
+                "trials": trials,
+                "measurement_cap": measurement_cap,
+                "memory_cap": memory_cap,
+            }
+            content = as_page(
+                tuning.study,
+                tuning.meta,
+                tuning.memory,
+                title=f"{network} on {data}: error and memory",
+                settings=settings,
+                memory_cap=memory_cap,
+            )
+            write_page(page, content)
+
         def conclude() -> None:
             """Tells what the measurements tell, in every form that was asked for."""
-            prediction = tuning.predict()
-            _report(prediction, memory_cap, json_file)
-            if page is not None and prediction.measured.any():
-                from optuna_peppp.visualization.page import as_page, write_page
-
-                settings = {
-                    **asdict(experiment),
-                    "learned_from": meta or corpus or DEFAULT_CORPUS,
-                    "rank": rank,
-                    "strategy": strategy.value,
-                    "trials": trials,
-                    "measurement_cap": measurement_cap,
-                    "memory_cap": memory_cap,
-                }
-                content = as_page(
-                    tuning.study,
-                    tuning.meta,
-                    tuning.memory,
-                    title=f"{network} on {data}: error and memory",
-                    settings=settings,
-                    memory_cap=memory_cap,
-                )
-                write_page(page, content)
+            _report(tuning.predict(), memory_cap, json_file, write)
 
         try:
             tuning.run(
@@ -171,6 +177,10 @@ def tune(
             typer.echo(f"Interrupted, {again}. What the measurements tell so far:", err=True)
             conclude()
             raise typer.Exit(INTERRUPTED) from None
+        except TrainingsFailed as problem:
+            typer.echo(f"Error: {problem}. What the measurements tell so far:", err=True)
+            conclude()
+            raise typer.Exit(1) from None
         conclude()
 
 
@@ -184,17 +194,42 @@ def recommend(
     json_file: Json = None,
 ) -> None:
     """Print the frontier and the recommendation of a study that `tune` stored. Trains nothing."""
-    with clear_errors():
+    with clear_errors(), clear_warnings():
         from optuna_peppp.tuning import Tuning
 
         _report(Tuning.load(storage, study_name).predict(), memory_cap, json_file)
 
 
-def _report(prediction: Prediction, memory_cap: str | None, json_file: Path | None) -> None:
-    """Prints the prediction and the recommendation, and writes them as JSON."""
+def _report(
+    prediction: Prediction,
+    memory_cap: str | None,
+    json_file: Path | None,
+    *more: Callable[[], None],
+) -> None:
+    """Prints the prediction and the recommendation, then writes them as JSON.
+
+    Args:
+        prediction: The prediction.
+        memory_cap: For the recommendation.
+        json_file: The file, written whole or not at all, or None.
+        more: What writes further files; one that cannot be written keeps none from the others.
+    """
+    from optuna_peppp.archive import replacing
     from optuna_peppp.report import as_json, as_text
 
     recommendation = prediction.recommend(memory_cap)
     typer.echo(as_text(prediction, recommendation, memory_cap))
-    if json_file is not None:
-        json_file.write_text(as_json(prediction, recommendation))
+
+    def write() -> None:
+        if json_file is not None:
+            with replacing(json_file) as temporary:
+                temporary.write_text(as_json(prediction, recommendation), encoding="utf-8")
+
+    failures = []
+    for step in (write, *more):
+        try:
+            step()
+        except OSError as problem:
+            failures.append(problem)
+    if failures:
+        raise failures[0]
