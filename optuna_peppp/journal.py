@@ -80,7 +80,7 @@ class FileJournal(JournalFileBackend):
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         try:
             with self._locked(), _opened(self._file_path) as file:
-                cut = _mend(file)
+                cut = _mend(file, self._file_path)
                 _write(file, lines.encode())
                 os.fsync(file.fileno())
         except OSError as problem:
@@ -160,7 +160,7 @@ def _opened(path: str) -> IO[bytes]:
     return open(os.open(path, os.O_RDWR | os.O_APPEND), "r+b", buffering=0)  # noqa: PTH123
 
 
-def _mend(file: IO[bytes]) -> int:
+def _mend(file: IO[bytes], path: str) -> int:
     """Cuts the last line where it is no whole entry.
 
     Returns:
@@ -180,8 +180,9 @@ def _mend(file: IO[bytes]) -> int:
     line = line[line[:-1].rfind(b"\n") + 1 :]
     if not line or _is_entry(line):
         return 0
-    if len(line) == end and not (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
-        raise ValueError("the file holds something else than a journal of Optuna")
+    text = line.rstrip(b"\0")
+    if len(line) == end and not (text.startswith(_BEGINNING) or _BEGINNING.startswith(text)):
+        raise ValueError(f"{path} holds something else than a journal of Optuna; name another file")
     file.truncate(end - len(line))
     return len(line)
 

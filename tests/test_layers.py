@@ -50,6 +50,7 @@ MAY_IMPORT_OPTUNA = {"journal", "patience", "storage", "life", "claims", "tasks"
     "sampler",
     "study",
     "tuning",
+    "turns",
     "cli",
 }
 
