@@ -22,8 +22,9 @@ import pytest
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from optuna_peppp import claims, collect
+from optuna_peppp.collect import collect
 from optuna_peppp.lowprecision import Experiment, TrainingResult
+from optuna_peppp.patience import Pace
 from optuna_peppp.planning import Measurement
 from optuna_peppp.space import ConfigurationSpace
 from optuna_peppp.storage import open_storage
@@ -215,34 +216,32 @@ def running(request: pytest.FixtureRequest, crew: Callable[..., Crew]) -> Crew:
     return one
 
 
-def go_on(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def go_on(crew: Crew) -> None:
     """Measures exactly what is missing of a part of the plan."""
-    monkeypatch.setattr(claims, "DEAD_AFTER", 1.0)
-    monkeypatch.setattr(collect, "POLL", 0.05)
     made = len(crew.complete())
     assert 3 <= made < 300
     plan = [m for m in crew.plan if m.task == "one"][: made + 4]
-    assert collect.collect(plan, crew.storage) == len(plan) - made
+    assert collect(plan, crew.storage, pace=Pace(dead_after=1.0, poll=0.05)) == len(plan) - made
     assert Counter(tuple(trial.params.values()) for trial in crew.complete()) == Counter(
         tuple(m.params.values()) for m in plan
     )
 
 
 @pytest.mark.usefixtures("_hears_ctrl_c")
-def test_ctrl_c_frees_what_is_running(running: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_frees_what_is_running(running: Crew) -> None:
     # The terminal sends it to every process of the group.
     os.killpg(running.workers[0], signal.SIGINT)
     assert running.wait() == [-signal.SIGINT]
     assert "KeyboardInterrupt" in running.said()
     assert not running.unfinished()
-    go_on(running, monkeypatch)
+    go_on(running)
 
 
-def test_a_kill_loses_only_what_is_running(running: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_loses_only_what_is_running(running: Crew) -> None:
     # Only the process itself: its own workers have to notice.
     os.kill(running.workers[0], signal.SIGKILL)
     assert running.wait() == [-signal.SIGKILL]
-    go_on(running, monkeypatch)
+    go_on(running)
 
 
 @pytest.mark.slow
@@ -257,12 +256,7 @@ def test_a_process_that_is_killed_ends_the_command(crew: Callable[..., Crew]) ->
 def fork_workers(storage: str, milliseconds: str, count: str, lethal: str) -> None:
     """Forks a worker for every line of the input; then tells how each ended."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    for module, name, seconds in (
-        (claims, "SIGN_EVERY", 0.25),
-        (claims, "DEAD_AFTER", 2.0),
-        (collect, "POLL", 0.1),
-    ):
-        setattr(module, name, seconds)
+    pace = Pace(sign_every=0.25, dead_after=2.0, poll=0.1)
     plan = planned(int(milliseconds), int(count), lethal=lethal == "True")
     print("ready", flush=True)
     workers = []
@@ -270,7 +264,7 @@ def fork_workers(storage: str, milliseconds: str, count: str, lethal: str) -> No
         worker = os.fork()
         if worker == 0:
             os.setsid()
-            collect.collect(plan, storage, jobs=int(line))
+            collect(plan, storage, jobs=int(line), pace=pace)
             return
         workers.append(worker)
         print(worker, flush=True)

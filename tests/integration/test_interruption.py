@@ -14,6 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from optuna_peppp.space import ConfigurationSpace
+from optuna_peppp.storage import open_storage
 
 SPACE = ConfigurationSpace.paper()
 TRIALS = 4
@@ -45,8 +46,8 @@ def write_corpus(path: Path) -> None:
 
 def completed(storage: str) -> int:
     try:
-        study = optuna.load_study(study_name="tune", storage=storage)
-    except KeyError:
+        study = optuna.load_study(study_name="tune", storage=open_storage(storage))
+    except (KeyError, ValueError):  # there is none yet
         return 0
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
 
@@ -65,15 +66,15 @@ def end(process: subprocess.Popen[str], sent: signal.Signals) -> tuple[str, str]
 @pytest.mark.slow
 @pytest.mark.usefixtures("_hears_ctrl_c")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_tune_goes_on(tmp_path: Path, sent: signal.Signals) -> None:
+@pytest.mark.parametrize("kind", ["sqlite:///{}/tune.db", "{}/tune.journal"])
+def test_interrupted_tune_goes_on(tmp_path: Path, kind: str, sent: signal.Signals) -> None:
     write_data(tmp_path / "noise.npz")
     write_corpus(tmp_path / "corpus.csv")
-    storage = f"sqlite:///{tmp_path}/tune.db"
+    storage = kind.format(tmp_path)
     command = [sys.executable, "-m", "optuna_peppp", "tune", "--trials", str(TRIALS)]
     command += ["--data", f"npz:{tmp_path}/noise.npz", "--corpus", f"{tmp_path}/corpus.csv"]
     command += ["--storage", storage, "--epochs", "40"]
 
-    optuna.create_study(storage=storage, study_name="other")  # so that polling finds its tables
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
     while completed(storage) == 0:
@@ -91,6 +92,7 @@ def test_interrupted_tune_goes_on(tmp_path: Path, sent: signal.Signals) -> None:
 
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"Measured, {TRIALS} of 99 configurations" in again.stdout
-    study = optuna.load_study(study_name="tune", storage=storage)
+    study = optuna.load_study(study_name="tune", storage=open_storage(storage))
+    assert not study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     assert len({SPACE.index(trial.params) for trial in trials}) == TRIALS
