@@ -6,7 +6,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+from sqlalchemy.exc import OperationalError
 from typer.testing import Result
+
+from optuna_peppp import patience
+from optuna_peppp.lowprecision import Experiment, TrainingResult
 
 
 def test_tune_prints_frontier_and_recommendation_and_writes_json(
@@ -187,3 +191,113 @@ def test_tune_leaves_a_foreign_study_alone(tune: Callable[..., Result], tmp_path
     result = tune("--storage", storage, code=2)
     assert "was not made by `tune`" in result.output
     assert len(optuna.load_study(storage=storage, study_name="tune").trials) == 1
+
+
+@pytest.fixture
+def _trained_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings take no time."""
+    result = TrainingResult(0.25, (0.25,), diverged=False, epochs=1)
+    monkeypatch.setattr(Experiment, "measure", lambda self, *_: result)
+
+
+@pytest.mark.usefixtures("_trained_at_once")
+def test_a_corpus_that_changed(
+    tune: Callable[..., Result],
+    invoke: Callable[..., Result],
+    corpus: Path,
+    tmp_path: Path,
+) -> None:
+    text, path, storage = corpus.read_text(), tmp_path / "mine.csv", tmp_path / "s.journal"
+    path.write_text(text)
+    tune("--corpus", path, "--storage", storage, "--trials", "1")
+    assert "Warning" not in invoke("recommend", "--storage", storage).stderr
+    path.write_text(text.replace("0.3", "0.4"))
+    told = invoke("recommend", "--storage", storage)
+    assert told.stderr == (
+        f"Warning: {path} holds other measurements than when study 'tune' in {storage} learned "
+        "from it\n"
+    )
+    path.write_text(text.replace(",1-8-11,", ",1-8-12,"))
+    refused = invoke("recommend", "--storage", storage, code=2)
+    assert "format_b lacks 1-8-11 and has 1-8-12" in refused.stderr
+    assert refused.stdout == ""
+    again = tune("--corpus", path, "--storage", storage, "--trials", "2", code=2)
+    assert "format_b lacks 1-8-11 and has 1-8-12" in again.stderr
+
+
+@pytest.mark.usefixtures("_trained_at_once")
+def test_half_a_line_of_a_journal_is_told_and_cut(
+    tune: Callable[..., Result], tmp_path: Path
+) -> None:
+    storage = tmp_path / "s.journal"
+    tune("--storage", storage, "--trials", "1")
+    with storage.open("a") as file:
+        file.write('{"op_code":4,"worker_id":"4f')
+    again = tune("--storage", storage, "--trials", "2")
+    assert "Measured, 2 of 99" in again.stdout
+    assert again.stderr.count("Warning: ") == 1
+    assert f"Warning: the end of {storage} was no entry of a journal" in again.stderr
+
+
+@pytest.mark.parametrize("failed", ["s.json", "s.html"])
+@pytest.mark.usefixtures("_trained_at_once")
+def test_a_file_that_cannot_be_written_loses_nothing(
+    tune: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failed: str
+) -> None:
+    files = {name: tmp_path / name for name in ("s.json", "s.html")}
+    for file in files.values():
+        file.write_text("before")
+    real = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if target.name == failed:
+            raise OSError(28, "No space left on device", str(target))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    result = tune("--trials", "1", "--json", files["s.json"], "--report", files["s.html"], code=2)
+    assert "Recommended: " in result.stdout
+    assert "No space left on device" in result.stderr
+    for name, file in files.items():
+        assert (file.read_text() == "before") == (name == failed)
+    assert set(tmp_path.iterdir()) == set(files.values())
+
+
+def test_trainings_that_fail_one_after_another(
+    tune: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = TrainingResult(0.25, (0.25,), diverged=False, epochs=1)
+    made = []
+
+    def measure(self: Experiment, *_: object) -> TrainingResult:
+        made.append(self)
+        if len(made) > 1:
+            raise RuntimeError("CUDA out of memory.")
+        return result
+
+    monkeypatch.setattr(Experiment, "measure", measure)
+    told = tune("--trials", "6", "--storage", tmp_path / "s.journal", code=1)
+    assert "3 trainings failed one after another" in told.stderr
+    assert "RuntimeError: CUDA out of memory" in told.stderr
+    assert "Measured, 1 of 99" in told.stdout
+    assert len(made) == 4
+
+
+@pytest.mark.usefixtures("_trained_at_once")
+def test_a_storage_that_fails_for_long(
+    tune: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object, **__: object) -> None:
+        raise OperationalError("UPDATE", {}, Exception("database is locked"))
+
+    monkeypatch.setattr(optuna.storages.JournalStorage, "set_trial_state_values", locked)
+    monkeypatch.setattr(patience.Pace.__init__, "__defaults__", _impatient())
+    result = tune("--trials", "1", "--storage", tmp_path / "s.journal", code=2)
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+    assert f"storage {tmp_path}/s.journal failed (database is locked)" in line
+
+
+def _impatient() -> tuple[object, ...]:
+    """The defaults of a pace without patience."""
+    _, *others = patience.Pace.__init__.__defaults__ or ()
+    return (0.0, *others)
