@@ -11,8 +11,6 @@ import pytest
 from tests.servers.servers import HOST, QUOTED, PostgreSQL, Redis
 from tests.servers.workers import Worker
 
-COMMANDS = ["collect", "tune", "recommend", "fit"]
-
 KINDS = {
     "postgresql": ("psycopg", f"postgresql+psycopg://peppp:{QUOTED}@{HOST}:{{}}/test"),
     "redis": ("redis", f"redis://:{QUOTED}@{HOST}:{{}}/0"),
@@ -21,30 +19,29 @@ KINDS = {
 """The drivers, and the URLs of servers on a port."""
 
 
-@pytest.fixture(params=COMMANDS)
+@pytest.fixture
 def refused(
-    request: pytest.FixtureRequest,
-    start: Callable[..., Worker],
-    data: str,
-    corpus: Path,
-    tmp_path: Path,
+    start: Callable[..., Worker], data: str, corpus: Path, tmp_path: Path
 ) -> Callable[[str], str]:
-    """Runs a command on a storage that cannot be used, and checks how it says so."""
-    words = {
-        "collect": ["collect", data],
-        "tune": ["tune", "--data", data, "--corpus", corpus, "--rank", 1],
-        "recommend": ["recommend"],
-        "fit": ["fit", "--output", tmp_path / "learned.npz"],
-    }[request.param]
+    """Runs all commands on a storage that cannot be used, and checks how they say so."""
+    commands: list[list[str | Path | float]] = [
+        ["collect", data],
+        ["tune", "--data", data, "--corpus", corpus, "--rank", 1],
+        ["recommend"],
+        ["fit", "--output", tmp_path / "learned.npz"],
+    ]
 
     def check(storage: str) -> str:
-        command = start(*words, "--storage", storage)
-        assert command.wait(30) == 2, command.said()
-        *before, sentence = command.said().splitlines()
-        assert sentence.startswith("Error: ")
-        assert not any(line.startswith(("Error", "Traceback")) for line in before)
-        for secret in ("w0rd", "characters", "wr0ng"):
-            assert secret not in command.said()
+        sentences = set()
+        for worker in [start(*command, "--storage", storage) for command in commands]:
+            assert worker.wait() == 2, worker.said()
+            *before, sentence = worker.said().splitlines()
+            assert sentence.startswith("Error: "), worker.said()
+            assert not any(line.startswith(("Error", "Traceback")) for line in before)
+            for secret in ("w0rd", "characters", "wr0ng"):
+                assert secret not in worker.said()
+            sentences.add(sentence)
+        assert len(sentences) == 1, sentences
         return sentence
 
     return check
@@ -94,7 +91,7 @@ def test_a_wrong_password_for_redis(refused: Callable[[str], str], redis: Redis)
 
 
 def test_no_password_for_redis(refused: Callable[[str], str], redis: Redis) -> None:
-    assert "Authentication required" in refused(f"redis://{HOST}:{redis.port}/0")
+    assert "uthenticat" in refused(f"redis://{HOST}:{redis.port}/0")
 
 
 def test_a_database_that_postgresql_does_not_have(

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -30,6 +31,7 @@ from optuna.storages.journal import JournalRedisBackend
 
 from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.meta import MetaModel
+from optuna_peppp.patience import Pace
 from optuna_peppp.sampler import PEPPPSampler
 from optuna_peppp.space import ConfigurationSpace
 
@@ -244,10 +246,10 @@ def work(output: str, dead_after: float, *command: str) -> int:
 
 
 def set_clocks(dead_after: float) -> None:
-    """Makes measurements slow, and workers quick to answer."""
-    claims = importlib.import_module("optuna_peppp.claims")
-    vars(claims).update(SIGN_EVERY=dead_after / 10, DEAD_AFTER=dead_after)
-    vars(importlib.import_module("optuna_peppp.collect")).update(POLL=0.1)
+    """Makes measurements slow and workers quick to answer, for commands, which have one pace."""
+    quick = partial(Pace, sign_every=dead_after / 10, dead_after=dead_after, poll=0.1)
+    for name in ("collect", "tuning"):
+        vars(importlib.import_module(f"optuna_peppp.{name}"))["Pace"] = quick
     experiment: type[Experiment] = importlib.import_module("optuna_peppp.lowprecision").Experiment
     measure = experiment.measure
 
