@@ -73,7 +73,7 @@ def test_a_restart_of_the_server_is_waited_for(
     place: Place, collect: Callable[..., Worker]
 ) -> None:
     workers = [collect() for _ in range(2)]
-    until(partial(has, place, 3), *workers)
+    until(partial(has, place, 1), *workers)
     place.server.restart(3)
     assert not has(place, len(PLANNED))
     check(place, workers, [0, 0], repeated=0)

@@ -13,6 +13,9 @@ from optuna.trial import TrialState
 from tests.servers.servers import Place
 from tests.servers.workers import SPACE, TASK, Worker, close, storage_of, trials_in, until
 
+EACH = len(SPACE) // 2 - 1
+"""Trials of a worker, so that two of them do not come to the end of the space."""
+
 NEVER = -1
 """No trial to stay in."""
 
@@ -36,19 +39,18 @@ def has(study: Place, count: int) -> bool:
 
 
 def test_two_workers_share_a_study(study: Place, start: Callable[..., Worker]) -> None:
-    each = len(SPACE) // 2
-    workers = [start("sample", study.url, each - 1, NEVER) for _ in range(2)]
+    workers = [start("sample", study.url, EACH, NEVER) for _ in range(2)]
     assert [worker.wait() for worker in workers] == [0, 0], [w.said() for w in workers]
     trials = configurations(study)
     assert trials == configurations(study, TrialState.COMPLETE)
-    assert trials.total() == len(trials) == 2 * (each - 1)
+    assert trials.total() == len(trials) == 2 * EACH
 
 
 def test_a_kill_loses_one_trial(study: Place, start: Callable[..., Worker]) -> None:
     victim = start("sample", study.url, len(SPACE), 3)
     until(victim.is_stuck, victim)
     other = start("sample", study.url, len(SPACE) - 4, NEVER)
-    until(partial(has, study, 6), victim, other)
+    until(partial(has, study, 5), victim, other)
     victim.kill()
     assert other.wait() == 0, other.said()
     # All that is free was measured: what the victim was at comes last.
@@ -61,14 +63,13 @@ def test_a_kill_loses_one_trial(study: Place, start: Callable[..., Worker]) -> N
 
 
 def test_a_restart_of_the_server(study: Place, start: Callable[..., Worker]) -> None:
-    workers = [start("sample", study.url, len(SPACE), NEVER) for _ in range(2)]
-    until(partial(has, study, 6), *workers)
+    workers = [start("sample", study.url, EACH, NEVER) for _ in range(2)]
+    until(partial(has, study, 2), *workers)
     study.server.restart(1)
     # Optuna's own loop gives up when its storage fails, and the user starts it again.
-    assert [worker.wait() for worker in workers] == [1, 1], [w.said() for w in workers]
+    assert {worker.wait() for worker in workers} <= {0, 1}, [w.said() for w in workers]
     before = configurations(study, TrialState.COMPLETE)
-    assert max(before.values()) == 1
-    assert 6 <= len(before) < len(SPACE)
+    assert 2 <= before.total() == len(before)
     again = start("sample", study.url, len(SPACE), NEVER)
     assert again.wait() == 0, again.said()
     assert configurations(study, TrialState.COMPLETE) == Counter(range(len(SPACE)))

@@ -86,7 +86,7 @@ def test_a_kill_loses_one_training(place: Place, tune: Callable[..., Worker]) ->
 
 def test_a_restart_of_the_server_is_waited_for(place: Place, tune: Callable[..., Worker]) -> None:
     workers = [tune("--trials", TRIALS) for _ in range(2)]
-    until(partial(has, place, 2), *workers)
+    until(partial(has, place, 1), *workers)
     place.server.restart(3)
     assert not has(place, TRIALS)
     check(place, workers, [0, 0], repeated=0)

@@ -51,7 +51,7 @@ SPACE: Final = ConfigurationSpace(
 TASK: Final = "task"
 """The study of :func:`sample`."""
 
-PAUSE: Final = 0.3
+PAUSE: Final = 0.5
 """Seconds that a measurement takes at least."""
 
 TRAINING: Final = "training of"
@@ -173,7 +173,7 @@ class Worker:
         code: int | None = self.workers.ask(self.pid)
         return code
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = 120) -> int:
         """How it ends; fails when it does not."""
         deadline = time.monotonic() + seconds
         while (code := self.code()) is None:
@@ -184,7 +184,7 @@ class Worker:
 
 def until(condition: Callable[[], bool], *workers: Worker) -> None:
     """Waits for what workers bring about; fails when one ends before, or it takes too long."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not condition():
         said = "\n".join(worker.said() for worker in workers)
         assert all(worker.code() is None for worker in workers), said
