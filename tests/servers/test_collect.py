@@ -79,6 +79,14 @@ def test_a_restart_of_the_server_is_waited_for(
     check(place, workers, [0, 0], repeated=0)
 
 
+def test_nobody_dies_of_a_long_restart(place: Place, collect: Callable[..., Worker]) -> None:
+    """Who could not show a sign of life for want of a server is not taken for dead."""
+    workers = [collect(dead_after=DEAD_AFTER) for _ in range(2)]
+    until(partial(has, place, 1), *workers)
+    place.server.restart(2 * DEAD_AFTER)
+    check(place, workers, [0, 0], repeated=0)
+
+
 def test_what_was_collected_is_learned_from(
     place: Place, collect: Callable[..., Worker], start: Callable[..., Worker], tmp_path: Path
 ) -> None:

@@ -63,8 +63,21 @@ def closed() -> Iterator[int]:
         yield bound.getsockname()[1]
 
 
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """A port that takes calls and never answers."""
+    with socket.socket() as listening:
+        listening.bind((HOST, 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
 def test_a_server_that_is_down(refused: Callable[[str], str], url: str, closed: int) -> None:
     refused(url.format(closed))
+
+
+def test_a_server_that_never_answers(refused: Callable[[str], str], url: str, silent: int) -> None:
+    refused(url.format(silent))
 
 
 def test_a_wrong_password_for_postgresql(
