@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from tests.servers.servers import Place
-from tests.servers.workers import SPACE, Worker, trials_in, until
+from tests.servers.workers import SPACE, Worker, has_completed, trials_in, until
 
 PLANNED = range(0, len(SPACE), 3)
 
@@ -26,10 +26,6 @@ def collect(place: Place, data: str, start: Callable[..., Worker]) -> Callable[.
     choices = [word for pair in pairs for word in ("--configuration", pair)]
     options = ["--epochs", 1, "--image-size", 8, "--storage", place.url, *choices]
     return partial(start, "collect", data, *options)
-
-
-def has(place: Place, count: int) -> bool:
-    return len(trials_in(place.url, TrialState.COMPLETE)) >= count
 
 
 def check(place: Place, workers: list[Worker], codes: list[int], *, repeated: int) -> None:
@@ -73,16 +69,16 @@ def test_a_restart_of_the_server_is_waited_for(
     place: Place, collect: Callable[..., Worker]
 ) -> None:
     workers = [collect() for _ in range(2)]
-    until(partial(has, place, 1), *workers)
+    until(partial(has_completed, place.url, 1), *workers)
     place.server.restart(3)
-    assert not has(place, len(PLANNED))
+    assert not has_completed(place.url, len(PLANNED))
     check(place, workers, [0, 0], repeated=0)
 
 
 def test_nobody_dies_of_a_long_restart(place: Place, collect: Callable[..., Worker]) -> None:
     """Who could not show a sign of life for want of a server is not taken for dead."""
     workers = [collect(dead_after=DEAD_AFTER) for _ in range(2)]
-    until(partial(has, place, 1), *workers)
+    until(partial(has_completed, place.url, 1), *workers)
     place.server.restart(2 * DEAD_AFTER)
     check(place, workers, [0, 0], repeated=0)
 

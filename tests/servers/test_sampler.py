@@ -11,7 +11,16 @@ import pytest
 from optuna.trial import TrialState
 
 from tests.servers.servers import Place
-from tests.servers.workers import SPACE, TASK, Worker, close, storage_of, trials_in, until
+from tests.servers.workers import (
+    SPACE,
+    TASK,
+    Worker,
+    close,
+    has_completed,
+    storage_of,
+    trials_in,
+    until,
+)
 
 EACH = len(SPACE) // 2 - 1
 """Trials of a worker, so that two of them do not come to the end of the space."""
@@ -34,10 +43,6 @@ def configurations(study: Place, *states: TrialState) -> Counter[int]:
     return Counter(SPACE.index(trial.params) for trial in trials_in(study.url, *states))
 
 
-def has(study: Place, count: int) -> bool:
-    return configurations(study, TrialState.COMPLETE).total() >= count
-
-
 def test_two_workers_share_a_study(study: Place, start: Callable[..., Worker]) -> None:
     workers = [start("sample", study.url, EACH, NEVER) for _ in range(2)]
     assert [worker.wait() for worker in workers] == [0, 0], [w.said() for w in workers]
@@ -50,7 +55,7 @@ def test_a_kill_loses_one_trial(study: Place, start: Callable[..., Worker]) -> N
     victim = start("sample", study.url, len(SPACE), 3)
     until(victim.is_stuck, victim)
     other = start("sample", study.url, len(SPACE) - 4, NEVER)
-    until(partial(has, study, 5), victim, other)
+    until(partial(has_completed, study.url, 5), victim, other)
     victim.kill()
     assert other.wait() == 0, other.said()
     # All that is free was measured: what the victim was at comes last.
@@ -64,7 +69,7 @@ def test_a_kill_loses_one_trial(study: Place, start: Callable[..., Worker]) -> N
 
 def test_a_restart_of_the_server(study: Place, start: Callable[..., Worker]) -> None:
     workers = [start("sample", study.url, EACH, NEVER) for _ in range(2)]
-    until(partial(has, study, 2), *workers)
+    until(partial(has_completed, study.url, 2), *workers)
     study.server.restart(1)
     # Optuna's own loop gives up when its storage fails, and the user starts it again.
     assert {worker.wait() for worker in workers} <= {0, 1}, [w.said() for w in workers]

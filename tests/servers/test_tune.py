@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState
 
 from tests.servers.servers import Place
-from tests.servers.workers import SPACE, Worker, trials_in, until
+from tests.servers.workers import SPACE, Worker, has_completed, trials_in, until
 
 TRIALS = 8
 
@@ -29,10 +29,6 @@ def tune(
     experiment = ["--data", data, "--epochs", 1, "--image-size", 8]
     learning = ["--corpus", corpus, "--rank", 1]
     return partial(start, "tune", *experiment, *learning, "--storage", place.url)
-
-
-def has(place: Place, count: int) -> bool:
-    return len(trials_in(place.url, TrialState.COMPLETE)) >= count
 
 
 def check(place: Place, workers: list[Worker], codes: list[int], *, repeated: int) -> None:
@@ -86,16 +82,16 @@ def test_a_kill_loses_one_training(place: Place, tune: Callable[..., Worker]) ->
 
 def test_a_restart_of_the_server_is_waited_for(place: Place, tune: Callable[..., Worker]) -> None:
     workers = [tune("--trials", TRIALS) for _ in range(2)]
-    until(partial(has, place, 1), *workers)
+    until(partial(has_completed, place.url, 1), *workers)
     place.server.restart(3)
-    assert not has(place, TRIALS)
+    assert not has_completed(place.url, TRIALS)
     check(place, workers, [0, 0], repeated=0)
 
 
 def test_nobody_dies_of_a_long_restart(place: Place, tune: Callable[..., Worker]) -> None:
     """Who could not show a sign of life for want of a server is not taken for dead."""
     workers = [tune("--trials", TRIALS, dead_after=DEAD_AFTER) for _ in range(2)]
-    until(partial(has, place, 1), *workers)
+    until(partial(has_completed, place.url, 1), *workers)
     place.server.restart(2 * DEAD_AFTER)
     check(place, workers, [0, 0], repeated=0)
 

@@ -28,6 +28,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalRedisBackend
+from optuna.trial import TrialState
 
 from optuna_peppp.matrix import ErrorMatrix
 from optuna_peppp.meta import MetaModel
@@ -36,7 +37,7 @@ from optuna_peppp.sampler import PEPPPSampler
 from optuna_peppp.space import ConfigurationSpace
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial, Trial, TrialState
+    from optuna.trial import FrozenTrial, Trial
 
     from optuna_peppp.lowprecision import Experiment, TrainingResult
 
@@ -94,6 +95,11 @@ def trials_in(url: str, *states: TrialState) -> list[FrozenTrial]:
         ]
     finally:
         close(storage)
+
+
+def has_completed(url: str, count: int) -> bool:
+    """Whether a storage holds so many completed trials."""
+    return len(trials_in(url, TrialState.COMPLETE)) >= count
 
 
 def close(storage: BaseStorage) -> None:
