@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -12,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from optuna_peppp.archive import replacing
 from optuna_peppp.claims import Claim
+from optuna_peppp.csvfile import write_lines
 from optuna_peppp.patience import Pace
 from optuna_peppp.planning import Measurement, Plan, by_study
 from optuna_peppp.processes import worker_pool
@@ -123,13 +122,7 @@ def export(measurements: Sequence[Measurement], storage: str, path: Path) -> int
         held = task.claims.held().complete
         rows += [_row(task.settings, held[key]) for key in sorted(held)]
     if rows:
-        with (
-            replacing(path) as temporary,
-            temporary.open("x", encoding="utf-8", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_lines(path, COLUMNS, ([row.get(name, "") for name in COLUMNS] for row in rows))
     return len(rows)
 
 

@@ -10,6 +10,7 @@ from optuna_peppp.formats import FloatFormat
 from optuna_peppp.numerals import parse_integer, parse_number, resembles_number
 from optuna_peppp.space import FORMAT_NAMES, Value
 from optuna_peppp.text import quoted
+from optuna_peppp.validation import as_error
 
 
 def check_task(task: str, model: str) -> None:
@@ -42,8 +43,13 @@ def check_choice(name: str, text: str) -> None:
 
 
 def distinct_values(texts: Iterable[str]) -> list[Value]:
-    """The distinct values of a column: numbers ascending, other text by first appearance."""
+    """The distinct values of a column.
+
+    Numbers ascending, False before True, other text by first appearance.
+    """
     distinct = list(dict.fromkeys(texts))
+    if set(distinct) <= {"True", "False"}:
+        return sorted(text == "True" for text in distinct)
     for kind in (parse_integer, parse_number):
         try:
             return sorted({kind(text) for text in distinct})
@@ -76,9 +82,10 @@ def parse_error(text: str) -> float:
         ValueError: The field holds no number from 0 to 1.
     """
     error = _number("error", text)
-    if not 0 <= error <= 1:
+    ratio = as_error(error)
+    if ratio is None:
         raise ValueError(f"error must lie in [0, 1]; got {quoted(text)}")
-    return error
+    return ratio
 
 
 def parse_memory(text: str) -> float:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 CLAIM: Final = "peppp:configuration"
 """Trial attribute: the parameters this trial will take, written before it takes them."""
 
+INTERRUPTED: Final = "peppp:interrupted"
+"""Trial attribute: it failed because its worker was stopped, not because of its configuration."""
+
 TRIES: Final = 3
 """So many trials that come to nothing spend a configuration, as one measurement does."""
 
@@ -99,7 +102,7 @@ class Usage:
 
     A trial comes to nothing that fails, that finishes without a value for every name of the
     space, or that reports what is no error. It counts for all configurations with the values
-    that it took.
+    that it took. What was interrupted counts as if it had never begun.
 
     Attributes:
         measured: The m trials that measured an error.
@@ -134,6 +137,8 @@ class Usage:
             if not trial.state.is_finished():
                 if index is not None:
                     live[index] += 1
+                continue
+            if INTERRUPTED in trial.system_attrs:
                 continue
             completed = trial.state == TrialState.COMPLETE
             error = as_error(trial.values[0]) if completed else None

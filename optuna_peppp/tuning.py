@@ -21,6 +21,7 @@ from optuna_peppp.sampler import PEPPPSampler, Strategy
 from optuna_peppp.sizes import format_size, parse_size
 from optuna_peppp.storage import experimental, open_storage
 from optuna_peppp.study import predict
+from optuna_peppp.text import printable
 from optuna_peppp.turns import Turns
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ class Tuning:
         with turns.taken(trial):
             params = self.meta.space.suggest(trial)
             memory = float(self.memory[self.meta.space.index(params)])
-            name = " / ".join(map(str, params.values()))
+            name = printable(" / ".join(map(str, params.values())))
             bar.set_description(name)
             line = f"  {name:<24}{format_size(memory):>10}   "
 
@@ -275,4 +276,5 @@ def _say_who_is_waited_for(number: int) -> None:
 def _in_a_line(problem: Exception) -> str:
     text = str(problem).strip()
     first = text.splitlines()[0] if text else ""
-    return f"{type(problem).__name__}: {first}" if first else type(problem).__name__
+    kind = type(problem).__name__
+    return printable(f"{kind}: {first}") if first else kind

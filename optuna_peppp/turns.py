@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from optuna_peppp.life import Watch, alive, fail
 from optuna_peppp.patience import Pace, impatient
-from optuna_peppp.trials import configuration_of
+from optuna_peppp.trials import INTERRUPTED, configuration_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from optuna_peppp.space import ConfigurationSpace
-
-INTERRUPTED: Final = "peppp:interrupted"
-"""Trial attribute: it failed because its worker was stopped, not because of its configuration."""
 
 FAILURE: Final = "failure"
 """Trial attribute for people: why a training failed."""

@@ -124,6 +124,21 @@ def test_numbers_are_read_by_one_grammar(tmp_path: Path, column: str, field: str
     assert ascii(field)[1:-1] in ascii(str(caught.value))
 
 
+def test_truth_values_are_read_as_such(tmp_path: Path) -> None:
+    text = "task,nesterov,error,memory\nfish,True,0.5,7\nfish,False,0.25,7\n"
+    table = read(tmp_path, "a.csv", text)
+    assert table.space().choices == {"nesterov": (False, True)}
+    matrix = ErrorMatrix.from_table(table)
+    matrix.write_csv(tmp_path / "b.csv")
+    assert ErrorMatrix.read_csv(tmp_path / "b.csv").space == matrix.space
+    assert matrix.errors.tolist() == [[0.25, 0.5]]
+
+
+def test_rounding_noise_is_no_error(tmp_path: Path) -> None:
+    rows = "fish,1-4-3,0.1,-2e-16,7\nfish,1-3-1,0.1,1.0000000000000002,7\n"
+    assert [row.error for row in read(tmp_path, "a.csv", HEADER + rows).rows] == [0, 1]
+
+
 def test_spaces_around_numbers_do_not_matter(tmp_path: Path) -> None:
     table = read(tmp_path, "a.csv", HEADER + "fish, 1-4-3 , 1e-1 , 0.5 , 7e0 \n")
     assert table.entries(SPACE)["fish", "", 2][0].memory == 7

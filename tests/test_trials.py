@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from optuna_peppp.space import ConfigurationSpace
-from optuna_peppp.trials import Usage, agreeing, check_minimized, configuration_of
+from optuna_peppp.trials import INTERRUPTED, Usage, agreeing, check_minimized, configuration_of
 from optuna_peppp.validation import ROUNDING
 
 SPACE = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1", "1-4-3"], "learning_rate": [0.1, 0.01]})
@@ -148,6 +148,13 @@ def test_the_error_is_the_first_value_without_rounding_noise(
     assert usage.errors.tolist() == ([] if error is None else [error])
     assert usage.finished[2] == (error is not None)
     assert usage.failures[2] == (error is None)
+
+
+def test_what_was_interrupted_had_never_begun() -> None:
+    stopped = trial_of(2, TrialState.FAIL, system_attrs={INTERRUPTED: True})
+    usage = Usage.of([stopped, trial_of(3, TrialState.FAIL)], SPACE)
+    assert usage.failures.tolist() == [0, 0, 0, 1, 0, 0]
+    assert usage.broken.tolist() == [3]
 
 
 def test_the_error_is_minimized() -> None:

@@ -22,8 +22,9 @@ from optuna_peppp.meta import MetaModel
 from optuna_peppp.patience import Pace, StorageError, impatient
 from optuna_peppp.space import ConfigurationSpace
 from optuna_peppp.storage import open_storage
+from optuna_peppp.trials import INTERRUPTED
 from optuna_peppp.tuning import TrainingsFailed, Tuning
-from optuna_peppp.turns import FAILURE, INTERRUPTED
+from optuna_peppp.turns import FAILURE
 
 SPACE = ConfigurationSpace(
     {"format_a": ["1-4-3", "1-5-3", "1-5-4"], "format_b": ["1-6-7", "1-6-9", "1-8-11"]}

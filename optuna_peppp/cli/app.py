@@ -163,7 +163,8 @@ Storage = Annotated[
     str | None,
     typer.Option(
         help="Where the study is kept, to resume it or to share it between workers: a database "
-        "URL such as sqlite:///tune.db, or a journal file such as tune.journal.",
+        "URL such as sqlite:///tune.db or postgresql://host/studies, redis://host:6379/0, "
+        "grpc://host:13000, or a journal file such as tune.journal.",
         show_default="in memory",
     ),
 ]

@@ -23,7 +23,10 @@ from optuna_peppp.cli.app import (
     Seed,
     app,
     clear_errors,
+    echo,
     in_a_folder,
+    integer,
+    number,
 )
 from optuna_peppp.cli.warned import clear_warnings
 from optuna_peppp.formats import FORMATS_A, FORMATS_B, Precision
@@ -31,7 +34,12 @@ from optuna_peppp.space import ConfigurationSpace
 
 _Learning = Annotated[
     list[float],
-    typer.Option(help="Step size; give several to measure each.", show_default="0.001"),
+    typer.Option(
+        parser=number,
+        metavar="FLOAT",
+        help="Step size; give several to measure each.",
+        show_default="0.001",
+    ),
 ]
 
 
@@ -76,7 +84,12 @@ def collect(
     scheme: SchemeOption = Scheme.uniform,
     seed: Seed = 0,
     device: Device = "auto",
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that measure side by side.")] = 1,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            parser=integer(1), metavar="INTEGER", help="Processes that measure side by side."
+        ),
+    ] = 1,
 ) -> None:
     """Measure configurations on data sets into a corpus, to learn from.
 
@@ -121,15 +134,15 @@ def collect(
         try:
             made = run(measurements, storage, jobs=jobs)
         except KeyboardInterrupt:
-            typer.echo("Interrupted; run the same command to go on.", err=True)
+            echo("Interrupted; run the same command to go on.", err=True)
             if export is not None:
-                typer.echo(f"{export}: {write(measurements, storage, export)} measurements so far.")
+                echo(f"{export}: {write(measurements, storage, export)} measurements so far.")
             raise typer.Exit(INTERRUPTED) from None
-        typer.echo(f"{shown(storage)}: {len(measurements)} measurements, {made} of them made now.")
+        echo(f"{shown(storage)}: {len(measurements)} measurements, {made} of them made now.")
         if export is None:
-            typer.echo("The same command with --export corpus.csv writes them as a corpus CSV.")
+            echo("The same command with --export corpus.csv writes them as a corpus CSV.")
         else:
-            typer.echo(f"{export}: {write(measurements, storage, export)} measurements.")
+            echo(f"{export}: {write(measurements, storage, export)} measurements.")
 
 
 def _indices(space: ConfigurationSpace, configurations: list[str] | None) -> list[int]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from optuna_peppp.cli.app import Accounting, BatchSize, Network, app, clear_errors
+from optuna_peppp.cli.app import Accounting, BatchSize, Network, app, clear_errors, echo, integer
 from optuna_peppp.space import ConfigurationSpace
 
 
@@ -15,9 +15,16 @@ from optuna_peppp.space import ConfigurationSpace
 )
 def memory(
     network: Network = "plain3",
-    image_size: Annotated[int, typer.Option(min=1, help="Height and width of an image.")] = 16,
-    channels: Annotated[int, typer.Option(min=1, help="Channels of an image.")] = 3,
-    classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 10,
+    image_size: Annotated[
+        int,
+        typer.Option(parser=integer(1), metavar="INTEGER", help="Height and width of an image."),
+    ] = 16,
+    channels: Annotated[
+        int, typer.Option(parser=integer(1), metavar="INTEGER", help="Channels of an image.")
+    ] = 3,
+    classes: Annotated[
+        int, typer.Option(parser=integer(2), metavar="INTEGER", help="Number of classes.")
+    ] = 10,
     batch_size: BatchSize = 32,
     accounting: Annotated[
         Accounting, typer.Option(help="What counts: see `training_memory`.")
@@ -40,4 +47,4 @@ def memory(
                 f"{precision.format_a},{precision.format_b},{usage.weights},{usage.activations},"
                 f"{usage.optimizer},{usage.total}"
             )
-        typer.echo("\n".join(lines))
+        echo("\n".join(lines))

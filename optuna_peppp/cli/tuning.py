@@ -28,7 +28,10 @@ from optuna_peppp.cli.app import (
     StudyName,
     app,
     clear_errors,
+    echo,
     in_a_folder,
+    integer,
+    number,
 )
 from optuna_peppp.cli.warned import clear_warnings
 
@@ -57,7 +60,12 @@ def tune(
     data: Data = "digits",
     network: Network = "plain3",
     trials: Annotated[
-        int, typer.Option(min=1, help="Measurements in all, those of earlier runs included.")
+        int,
+        typer.Option(
+            parser=integer(1),
+            metavar="INTEGER",
+            help="Measurements in all, those of earlier runs included.",
+        ),
     ] = 6,
     memory_cap: MemoryCap = None,
     measurement_cap: Annotated[
@@ -81,7 +89,9 @@ def tune(
     storage: Storage = None,
     study_name: StudyName = "tune",
     epochs: Epochs = 6,
-    learning_rate: Annotated[float, typer.Option(help="Step size.")] = 0.001,
+    learning_rate: Annotated[
+        float, typer.Option(parser=number, metavar="FLOAT", help="Step size.")
+    ] = 0.001,
     batch_size: BatchSize = 32,
     rounding: RoundingOption = Rounding.stochastic,
     image_size: ImageSize = None,
@@ -174,11 +184,11 @@ def tune(
             )
         except KeyboardInterrupt:
             again = "run the same command to go on" if storage else "use --storage to go on later"
-            typer.echo(f"Interrupted, {again}. What the measurements tell so far:", err=True)
+            echo(f"Interrupted, {again}. What the measurements tell so far:", err=True)
             conclude()
             raise typer.Exit(INTERRUPTED) from None
         except TrainingsFailed as problem:
-            typer.echo(f"Error: {problem}. What the measurements tell so far:", err=True)
+            echo(f"Error: {problem}. What the measurements tell so far:", err=True)
             conclude()
             raise typer.Exit(1) from None
         conclude()
@@ -218,7 +228,7 @@ def _report(
     from optuna_peppp.report import as_json, as_text
 
     recommendation = prediction.recommend(memory_cap)
-    typer.echo(as_text(prediction, recommendation, memory_cap))
+    echo(as_text(prediction, recommendation, memory_cap))
 
     def write() -> None:
         if json_file is not None:

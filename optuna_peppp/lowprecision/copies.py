@@ -135,7 +135,7 @@ class OnCpu(Copier):
         return copied.requires_grad_(tensor.requires_grad)
 
 
-class _DenseFakes(FakeTensorMode):
+class _DenseFakes(FakeTensorMode):  # type: ignore[no-untyped-call]
     """Refuses sparse tensors, whose number of values depends on the values."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -165,7 +165,7 @@ class WithoutData(Copier):
 
     def _fake(self, tensor: Tensor) -> Tensor:
         if is_sparse(tensor):
-            raise DynamicOutputShapeException(torch.ops.aten.values)
+            raise DynamicOutputShapeException(torch.ops.aten.values.default)
         if is_hollow(tensor):
             device = self._device if tensor.is_meta else tensor.device
             with self.mode:
