@@ -122,7 +122,11 @@ def test_what_an_experiment_read_ends_with_it(tmp_path: Path) -> None:
     assert alive() is None
 
 
-@pytest.mark.parametrize("again", [replace, copy.deepcopy, copy.copy, "pickle"], ids=str)
+@pytest.mark.parametrize(
+    "again",
+    [replace, copy.deepcopy, copy.copy, "pickle"],
+    ids=["replace", "deepcopy", "copy", "pickle"],
+)
 def test_a_file_that_changes_is_read_again_by_others(tmp_path: Path, again: Any) -> None:
     experiment = Experiment(small_archive(tmp_path / "a.npz"), "plain3")
     assert experiment.load().input_shape == (3, 16, 16)
