@@ -2,7 +2,7 @@
 
 Every task of a corpus in turn is the new one (paper, Section 4.2). ``bayesian`` chooses and
 predicts by the posterior, ``ed-mf`` and ``qr-mf`` as in the paper, all from the same meta-model.
-Reported are the measures of optuna_peppp.quality, and of the posterior alone:
+Reported are the measures of optuna_peppp.evaluation.quality, and of the posterior alone:
 
 - coverage: share of the errors not measured that lie in their 90% interval;
 - area: absolute difference of the expected dominated area and the true one; HyperDiff is the same
@@ -28,12 +28,13 @@ import paired
 from paired import Row, standard_error
 
 from optuna_peppp import pareto
-from optuna_peppp.evaluation import Evaluation
-from optuna_peppp.leaving_out import Split
-from optuna_peppp.matrix import read_corpus
+from optuna_peppp.acquisition.strategies import STRATEGIES
+from optuna_peppp.corpora.catalog import read_corpus
+from optuna_peppp.evaluation.leave_one_out import Evaluation
+from optuna_peppp.evaluation.quality import CAPS, Quality
+from optuna_peppp.evaluation.splits import Split
+from optuna_peppp.pareto import REFERENCE, scale
 from optuna_peppp.prediction import RIGHT, Prediction
-from optuna_peppp.quality import CAPS, REFERENCE, Quality, scale
-from optuna_peppp.strategies import STRATEGIES
 
 RESULTS: Final = Path(__file__).parent / "results" / "against_paper"
 MEASUREMENTS: Final = (1, 2, 3, 4, 6, 8, 12)

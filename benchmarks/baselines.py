@@ -1,8 +1,9 @@
 """What the paper compares ED-MF with: Bayesian optimization, the highest memory, convex designs.
 
-The Bayesian ones are strategies of :class:`optuna_peppp.evaluation.Evaluation`. The paper's text
-maximizes expected improvement (E.1); its authors' runs took the smallest, by an ascending sort.
-Both are here: ``bo-mf`` and ``bo-full`` as in the text, ``-ascending`` as in the runs.
+The Bayesian ones are strategies of :class:`optuna_peppp.evaluation.leave_one_out.Evaluation`. The
+paper's text maximizes expected improvement (E.1); its authors' runs took the smallest, by an
+ascending sort. Both are here: ``bo-mf`` and ``bo-full`` as in the text, ``-ascending`` as in the
+runs.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from scipy.stats import norm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 
-from optuna_peppp.design import random_order
-from optuna_peppp.strategies import Progress, Strategy
+from optuna_peppp.acquisition.design import random_order
+from optuna_peppp.acquisition.strategies import Progress, Strategy
 
 RANDOM_STARTS: Final = 5
 XI: Final = 0.01

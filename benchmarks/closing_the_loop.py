@@ -11,7 +11,7 @@ entries) become an error matrix and a meta-model, and "bayesian" measures up to 
 configurations. They are answered from the corpus that ships, which was measured with the same
 settings; how many trainings of the studies gave exactly the corpus' error is printed.
 
-Compared are, with the measures of `optuna_peppp.quality`:
+Compared are, with the measures of `optuna_peppp.evaluation.quality`:
 
 - "past studies": as above;
 - "complete rows": the same, having learned from the nineteen complete rows of the corpus;
@@ -50,14 +50,14 @@ from optuna_peppp import (
     error_matrix_from_studies,
     load_corpus,
 )
-from optuna_peppp.design import random_order
-from optuna_peppp.leaving_out import Split
+from optuna_peppp.acquisition.design import random_order
+from optuna_peppp.acquisition.strategies import STRATEGIES
+from optuna_peppp.evaluation.quality import Quality
+from optuna_peppp.evaluation.splits import Split
 from optuna_peppp.lowprecision import Experiment, TrainingResult
 from optuna_peppp.processes import worker_pool
-from optuna_peppp.quality import Quality
-from optuna_peppp.storage import load_studies, open_storage
-from optuna_peppp.strategies import STRATEGIES
-from optuna_peppp.trials import Usage, configuration_of
+from optuna_peppp.studies.storage import load_studies, open_storage
+from optuna_peppp.studies.trials import Usage, configuration_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

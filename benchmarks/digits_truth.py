@@ -4,7 +4,7 @@ The truth is measured once: all 99 configurations, with the settings of `tune`, 
 results/digits_measurements.csv (committed, so that nothing is trained while it is there; resumable
 where it is not). Then
 every strategy measures six configurations through its Optuna sampler, answered from the truth, and
-predicts the rest. Shown are, with memory scaled as in optuna_peppp.quality:
+predicts the rest. Shown are, with memory scaled as in optuna_peppp.evaluation.quality:
 
 - HyperDiff of the predicted and the true frontier;
 - convergence of the predicted frontier;
@@ -43,12 +43,13 @@ from optuna_peppp import (
     load_corpus,
     pareto,
 )
-from optuna_peppp.collect import collect, export
+from optuna_peppp.collecting.corpus_file import export
+from optuna_peppp.collecting.planning import plan
+from optuna_peppp.collecting.workers import collect
 from optuna_peppp.lowprecision import Experiment
-from optuna_peppp.planning import plan
+from optuna_peppp.pareto import REFERENCE, scale
 from optuna_peppp.prediction import Prediction
-from optuna_peppp.quality import REFERENCE, scale
-from optuna_peppp.study import measurements, predict
+from optuna_peppp.studies.results import measurements, predict
 
 RESULTS: Final = Path(__file__).parent / "results"
 TRUTH: Final = RESULTS / "digits_measurements.csv"

@@ -6,7 +6,7 @@ they measure next only:
 - "no cap": every configuration may be measured. Judged is the hypervolume regret of what was
   measured (at the errors as measured, and at their signal: the posterior mean given the whole row,
   which has no noise), and the prediction by convergence, HyperDiff, relative error and the regret
-  of the predicted frontier (optuna_peppp.quality).
+  of the predicted frontier (optuna_peppp.evaluation.quality).
 - "cap": configurations above a measurement cap may not be measured, but count. Judged is the
   relative error on those alone, and the memory that the measurements took.
 
@@ -29,14 +29,22 @@ import paired
 from numpy.typing import NDArray
 from paired import Row, standard_error
 
-from optuna_peppp import acquisition, pareto
-from optuna_peppp.evaluation import Evaluation
-from optuna_peppp.leaving_out import Split
-from optuna_peppp.matrix import read_corpus
-from optuna_peppp.posterior import Moments
-from optuna_peppp.quality import REFERENCE, Quality, scale
+from optuna_peppp import pareto
+from optuna_peppp.acquisition import improvement
+from optuna_peppp.acquisition.strategies import (
+    PAPER,
+    STRATEGIES,
+    Progress,
+    Strategy,
+    posterior_mean,
+)
+from optuna_peppp.corpora.catalog import read_corpus
+from optuna_peppp.evaluation.leave_one_out import Evaluation
+from optuna_peppp.evaluation.quality import Quality
+from optuna_peppp.evaluation.splits import Split
+from optuna_peppp.meta.posterior import Moments
+from optuna_peppp.pareto import REFERENCE, scale
 from optuna_peppp.sizes import parse_size
-from optuna_peppp.strategies import PAPER, STRATEGIES, Progress, Strategy, posterior_mean
 
 RESULTS: Final = Path(__file__).parent / "results" / "rules"
 MEASUREMENTS: Final = (1, 2, 3, 4, 6, 8, 10, 12, 15, 20, 30)
@@ -49,7 +57,7 @@ Score = Callable[[Moments, Progress], NDArray[np.float64]]
 def _improvement(moments: Moments, progress: Progress) -> NDArray[np.float64]:
     """Expected hypervolume improvement over what was measured."""
     where = list(progress.indices)
-    return acquisition.expected_hypervolume_improvement(
+    return improvement.expected_hypervolume_improvement(
         progress.memory,
         moments.mean,
         moments.std,
@@ -61,13 +69,13 @@ def _improvement(moments: Moments, progress: Progress) -> NDArray[np.float64]:
 def _over_means(moments: Moments, progress: Progress) -> NDArray[np.float64]:
     """The same over the posterior means of what was measured, which are not optimistic."""
     where = list(progress.indices)
-    return acquisition.expected_hypervolume_improvement(
+    return improvement.expected_hypervolume_improvement(
         progress.memory, moments.mean, moments.std, progress.memory[where], moments.mean[where]
     )
 
 
 def _reduction(moments: Moments, progress: Progress) -> NDArray[np.float64]:
-    return acquisition.variance_reduction(moments)
+    return improvement.variance_reduction(moments)
 
 
 def _hidden(moments: Moments, progress: Progress) -> NDArray[np.float64]:
@@ -82,7 +90,7 @@ def _front(moments: Moments, progress: Progress) -> NDArray[np.float64]:
 
 
 def _weighted_reduction(moments: Moments, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """As acquisition.variance_reduction, each configuration's variance weighted."""
+    """As improvement.variance_reduction, each configuration's variance weighted."""
     spread = moments.directions @ moments.latent
     gram = (spread.T * weights) @ spread
     taken = np.einsum("jk,kl,jl->j", moments.directions, gram, moments.directions, optimize=True)

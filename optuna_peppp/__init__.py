@@ -9,7 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from optuna_peppp.formats import FloatFormat, Precision
+    from optuna_peppp.configurations.formats import FloatFormat
+    from optuna_peppp.configurations.precision import Precision
+    from optuna_peppp.configurations.space import ConfigurationSpace
+    from optuna_peppp.corpora.catalog import load_corpus
+    from optuna_peppp.corpora.matrix import ErrorMatrix
     from optuna_peppp.lowprecision import (
         build_model,
         memory_vector,
@@ -17,27 +21,25 @@ if TYPE_CHECKING:
         train,
         training_memory,
     )
-    from optuna_peppp.matrix import ErrorMatrix, load_corpus
-    from optuna_peppp.meta import MetaModel
+    from optuna_peppp.meta.model import MetaModel
     from optuna_peppp.prediction import Prediction, Recommendation
-    from optuna_peppp.sampler import PEPPPSampler
-    from optuna_peppp.space import ConfigurationSpace
-    from optuna_peppp.study import error_matrix_from_studies, predict
+    from optuna_peppp.studies.results import error_matrix_from_studies, predict
+    from optuna_peppp.studies.sampler import PEPPPSampler
 
 _MODULES: Final = {
-    "ConfigurationSpace": "space",
-    "ErrorMatrix": "matrix",
-    "FloatFormat": "formats",
-    "MetaModel": "meta",
-    "PEPPPSampler": "sampler",
-    "Precision": "formats",
+    "ConfigurationSpace": "configurations.space",
+    "ErrorMatrix": "corpora.matrix",
+    "FloatFormat": "configurations.formats",
+    "MetaModel": "meta.model",
+    "PEPPPSampler": "studies.sampler",
+    "Precision": "configurations.precision",
     "Prediction": "prediction",
     "Recommendation": "prediction",
     "build_model": "lowprecision",
-    "error_matrix_from_studies": "study",
-    "load_corpus": "matrix",
+    "error_matrix_from_studies": "studies.results",
+    "load_corpus": "corpora.catalog",
     "memory_vector": "lowprecision",
-    "predict": "study",
+    "predict": "studies.results",
     "quantize": "lowprecision",
     "train": "lowprecision",
     "training_memory": "lowprecision",

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+MARGIN: Final = 0.05
+"""How far beyond the largest memory the reference lies, relative to the range of memory: so that
+the configuration of most memory counts too."""
+
+REFERENCE: Final = (1 + MARGIN, 1.0)
+"""Upper bounds of scaled memory and error in hypervolumes."""
 
 
 def frontier(points: ArrayLike) -> NDArray[np.intp]:
@@ -123,6 +132,38 @@ def hyperdiff(estimated: ArrayLike, true: ArrayLike, reference: ArrayLike) -> fl
         hypervolume(_points("estimated", estimated), reference)
         - hypervolume(_points("true", true), reference)
     )
+
+
+def span(memory: NDArray[np.float64]) -> float:
+    """The range of memory, the unit of areas; where there is none, memory itself."""
+    return float(np.ptp(memory)) or float(memory.max())
+
+
+def reference(memory: NDArray[np.float64]) -> tuple[float, float]:
+    """The upper bounds of memory, in its own unit, and of error."""
+    return float(memory.max()) + MARGIN * span(memory), 1.0
+
+
+def predicted_frontier(
+    memory: NDArray[np.float64], mean: NDArray[np.float64], measured: NDArray[np.bool_]
+) -> NDArray[np.intp]:
+    """Indices of the frontier by growing memory; of equal points a measured one stays.
+
+    Args:
+        memory: Shape (d,), in any unit.
+        mean: Shape (d,), errors.
+        measured: Shape (d,), true where the error was measured.
+    """
+    measured_first = np.argsort(~measured, kind="stable")
+    points = np.column_stack((memory, mean))[measured_first]
+    return measured_first[frontier(points)]
+
+
+def scale(memory: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Memory between 0, the least, and 1, the most; shape (d,) in any unit."""
+    low, high = memory.min(), memory.max()
+    scaled: NDArray[np.float64] = (memory - low) / ((high - low) or 1.0)
+    return scaled
 
 
 def _points(name: str, points: ArrayLike) -> NDArray[np.float64]:

@@ -8,17 +8,16 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from optuna_peppp import pareto
-from optuna_peppp.acquisition import MARGIN, reference
-from optuna_peppp.meta import MetaModel
-from optuna_peppp.repeats import averaged
-from optuna_peppp.sizes import format_size, parse_size
-from optuna_peppp.space import ConfigurationSpace, Value
-from optuna_peppp.validation import (
+from optuna_peppp.configurations.space import ConfigurationSpace, Value
+from optuna_peppp.corpora.measurements import (
+    averaged,
     check_measurements,
     validate_memory,
     validate_test_images,
 )
+from optuna_peppp.meta.model import MetaModel
+from optuna_peppp.pareto import MARGIN, predicted_frontier, reference
+from optuna_peppp.sizes import format_size, parse_size
 
 _DRAWS: Final = 1000
 _DRAWN: Final = 5 * 10**7
@@ -206,18 +205,3 @@ class Prediction:
             bool(self.measured[index]),
             float((self.draws[:, index] <= best + RIGHT).mean()),
         )
-
-
-def predicted_frontier(
-    memory: NDArray[np.float64], mean: NDArray[np.float64], measured: NDArray[np.bool_]
-) -> NDArray[np.intp]:
-    """Indices of the frontier by growing memory; of equal points a measured one stays.
-
-    Args:
-        memory: Shape (d,), in any unit.
-        mean: Shape (d,), errors.
-        measured: Shape (d,), true where the error was measured.
-    """
-    measured_first = np.argsort(~measured, kind="stable")
-    points = np.column_stack((memory, mean))[measured_first]
-    return measured_first[pareto.frontier(points)]

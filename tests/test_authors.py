@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from optuna_peppp import ConfigurationSpace, ErrorMatrix
-from optuna_peppp.evaluation import Evaluation
-from optuna_peppp.strategies import STRATEGIES
+from optuna_peppp.acquisition.strategies import STRATEGIES
+from optuna_peppp.evaluation.leave_one_out import Evaluation
 
 pytest.importorskip("matplotlib", reason="needs the extra benchmarks")
 

@@ -15,10 +15,10 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from optuna_peppp import ConfigurationSpace, MetaModel
-from optuna_peppp.design import random_order
-from optuna_peppp.posterior import FactorModel
-from optuna_peppp.prior import TaskPrior
-from optuna_peppp.strategies import Progress
+from optuna_peppp.acquisition.design import random_order
+from optuna_peppp.acquisition.strategies import Progress
+from optuna_peppp.meta.factor_model import FactorModel
+from optuna_peppp.meta.prior import TaskPrior
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 D = 12

@@ -58,7 +58,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Experiment]:
 
 
 def test_superclasses_are_cifars() -> None:
-    from optuna_peppp.lowprecision.cifar import CIFAR100_SUPERCLASSES
+    from optuna_peppp.lowprecision.datasets.cifar import CIFAR100_SUPERCLASSES
 
     assert set(recipes.SUPERCLASSES) == set(CIFAR100_SUPERCLASSES)
     assert len(recipes.SUPERCLASSES) == 20

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
 from optuna_peppp import ConfigurationSpace, ErrorMatrix
-from optuna_peppp.matrix import read_table
-from optuna_peppp.table import CorpusTable
+from optuna_peppp.corpora.catalog import read_table
+from optuna_peppp.corpora.table import CorpusTable
 
 pytest.importorskip("matplotlib", reason="needs the extra benchmarks")
 

@@ -27,12 +27,12 @@ from optuna.storages.journal import JournalFileBackend
 from PIL import Image
 from typer.testing import CliRunner
 
-from optuna_peppp import archive
 from optuna_peppp.cli import app
-from optuna_peppp.matrix import ErrorMatrix
-from optuna_peppp.meta import MetaModel
+from optuna_peppp.configurations.space import ConfigurationSpace
+from optuna_peppp.corpora.matrix import ErrorMatrix
+from optuna_peppp.meta import archive
+from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.sizes import parse_size
-from optuna_peppp.space import ConfigurationSpace
 
 PASSWORD = "hunter2"
 

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,44 +16,40 @@ import optuna_peppp
 ROOT = Path(optuna_peppp.__file__).parent
 
 LAYERS = (
-    {"text"},
+    {"arrays", "choices", "files", "pareto", "processes", "text"},
     {"numerals"},
-    {"formats", "sizes", "pareto", "design", "sampling", "proximal", "transforms", "repeats"}
-    | {"archive", "choices", "credentials", "journal", "processes"},
-    {"patience"},
-    {"life", "storage"},
-    {"space", "completion", "posterior", "csvfile"},
-    {"fields", "lowprecision", "selection", "prior", "validation"},
-    {"table", "factor_analysis", "acquisition", "cold", "metafile"},
-    {"learning"},
-    {"matrix"},
-    {"meta", "trials", "claims"},
-    {"prediction", "strategies", "planning"},
-    {"sampler", "quality"},
-    {"study", "tasks", "leaving_out"},
-    {"progress", "memo", "turns"},
-    {"tuning", "collect", "report", "evaluation"},
+    {"sizes"},
+    {"configurations"},
+    {"corpora", "lowprecision"},
+    {"completion"},
+    {"meta"},
+    {"acquisition"},
+    {"prediction"},
+    {"studies"},
+    {"collecting", "evaluation"},
     {"visualization"},
+    {"report"},
     {"cli"},
     {"__main__"},
 )
+"""Folders, and the modules beside them, from the ground up."""
+
 LOW_PRECISION = (
-    {"quantize", "models", "memory", "datasets", "randomness", "loss_scale"},
-    {"scheme", "batches"},
-    {"modules"},
-    {"optimizer", "tf32"},
-    {"step"},
+    {"rounding", "networks", "datasets", "memory"},
+    {"simulation"},
     {"training"},
-    {"experiment", "hardware"},
 )
-MAY_IMPORT_OPTUNA = {"journal", "patience", "storage", "life", "claims", "tasks"} | {
-    "trials",
-    "sampler",
-    "study",
-    "tuning",
-    "turns",
-    "cli",
+
+MAY_IMPORT = {
+    "torch": {"lowprecision"},
+    "torchvision": {"lowprecision"},
+    "qtorch": {"lowprecision"},
+    "optuna": {"studies", "collecting", "cli", "visualization"},
 }
+"""Where a library may be imported. ConfigurationSpace speaks Optuna's language, too, and imports it
+when it is called."""
+
+FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
 
 def _imports(path: Path, *, at_run_time: bool) -> Iterator[str]:
@@ -73,8 +70,20 @@ def _imports(path: Path, *, at_run_time: bool) -> Iterator[str]:
             stack.extend(ast.iter_child_nodes(node))
 
 
-def _modules(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.py") if path.stem != "__init__")
+def _name(path: Path) -> str:
+    """The module of a file, from the package on; a folder for its __init__."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def _within(path: Path, folder: str = "") -> set[str]:
+    """Modules of this package below a folder that a file imports, from that folder on."""
+    prefix = ".".join(("optuna_peppp", *([folder] if folder else []), ""))
+    return {
+        name.removeprefix(prefix)
+        for name in _imports(path, at_run_time=False)
+        if name.startswith(prefix)
+    }
 
 
 def _rank(layers: tuple[set[str], ...], name: str) -> int:
@@ -83,60 +92,72 @@ def _rank(layers: tuple[set[str], ...], name: str) -> int:
     return ranks[0]
 
 
-@pytest.mark.parametrize("path", _modules(ROOT), ids=lambda path: path.stem)
+def _check(layers: tuple[set[str], ...], path: Path, folder: str = "") -> None:
+    own = path.relative_to(ROOT / folder.replace(".", "/")).with_suffix("").parts[0]
+    for name in {imported.split(".")[0] for imported in _within(path, folder)} - {own}:
+        if (ROOT / folder / name).is_dir() or (ROOT / folder / f"{name}.py").exists():
+            assert _rank(layers, name) < _rank(layers, own), f"{_name(path)} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
 def test_imports_point_down(path: Path) -> None:
-    names = {
-        name.split(".")[1]
-        for name in _imports(path, at_run_time=False)
-        if name.startswith("optuna_peppp.")
-    }
-    for name in names - {path.stem}:
-        if (ROOT / f"{name}.py").exists() or (ROOT / name).is_dir():
-            assert _rank(LAYERS, name) < _rank(LAYERS, path.stem), f"{path.stem} imports {name}"
+    _check(LAYERS, path)
 
 
-@pytest.mark.parametrize("path", _modules(ROOT / "lowprecision"), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.parent.parent == ROOT / "lowprecision"], ids=_name
+)
 def test_low_precision_imports_point_down(path: Path) -> None:
-    prefix = "optuna_peppp.lowprecision."
-    for imported in _imports(path, at_run_time=False):
-        if imported.startswith(prefix):
-            name = imported.removeprefix(prefix).split(".")[0]
-            assert _rank(LOW_PRECISION, name) < _rank(LOW_PRECISION, path.stem)
-        elif imported.startswith("optuna_peppp."):
-            name = imported.split(".")[1]
-            assert _rank(LAYERS, name) < _rank(LAYERS, "lowprecision")
+    _check(LOW_PRECISION, path, "lowprecision")
 
 
-@pytest.mark.parametrize("path", _modules(ROOT / "cli"), ids=lambda path: path.stem)
-def test_commands_import_point_down(path: Path) -> None:
-    for name in _imports(path, at_run_time=False):
-        shared = name.startswith(("optuna_peppp.cli.app", "optuna_peppp.cli.warned"))
-        if name.startswith("optuna_peppp.") and not shared:
-            assert _rank(LAYERS, name.split(".")[1]) < _rank(LAYERS, "cli"), name
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    modules = {_name(path): path for path in FILES if path.stem != "__init__"}
+    graph = {name: _within(path) & modules.keys() for name, path in modules.items()}
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
-@pytest.mark.parametrize("path", _modules(ROOT), ids=lambda path: path.stem)
-def test_only_low_precision_imports_torch(path: Path) -> None:
-    roots = {name.split(".")[0] for name in _imports(path, at_run_time=False)}
-    assert not roots & {"torch", "torchvision", "qtorch"}
-
-
-def test_only_the_optuna_layer_imports_optuna() -> None:
-    folders = (ROOT, ROOT / "lowprecision", ROOT / "cli")
+@pytest.mark.parametrize("library", MAY_IMPORT)
+def test_a_library_is_imported_in_its_rooms_only(library: str) -> None:
     importers = {
-        path.relative_to(ROOT).with_suffix("").parts[0]
-        for folder in folders
-        for path in _modules(folder)
+        _name(path).split(".")[0]
+        for path in FILES
+        if any(name.split(".")[0] == library for name in _imports(path, at_run_time=True))
+    }
+    assert importers <= MAY_IMPORT[library] | ({"configurations"} if library == "optuna" else set())
+
+
+def test_only_the_space_speaks_to_optuna_among_configurations() -> None:
+    importers = {
+        path.stem
+        for path in (ROOT / "configurations").glob("*.py")
         if any(name.split(".")[0] == "optuna" for name in _imports(path, at_run_time=True))
     }
-    # ConfigurationSpace.distributions() speaks Optuna's language, and imports it when called.
-    assert importers == MAY_IMPORT_OPTUNA | {"space"}
+    assert importers == {"space"}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in ROOT.rglob("__init__.py") if path.parent != ROOT], ids=_name
+)
+def test_folders_hold_no_logic(path: Path) -> None:
+    allowed = ast.Expr | ast.ImportFrom | ast.Assign
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree)
+    for node in tree.body:
+        assert isinstance(node, allowed), f"{path}, line {node.lineno}"
+        if isinstance(node, ast.Assign):
+            assert [ast.unparse(target) for target in node.targets] == ["__all__"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_a_file_answers_one_question(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300, "split it by question"
 
 
 def test_importing_the_package_is_light() -> None:
     heavy = ["torch", "torchvision", "optuna", "sklearn", "matplotlib", "plotly"]
     code = (
-        "import sys, optuna_peppp, optuna_peppp.cli, optuna_peppp.meta, optuna_peppp.space\n"
+        "import sys, optuna_peppp, optuna_peppp.cli, optuna_peppp.meta.model\n"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     result = subprocess.run(

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp import pareto
-from optuna_peppp.matrix import ErrorMatrix
-from optuna_peppp.meta import MetaModel
-from optuna_peppp.posterior import FactorModel
+from optuna_peppp.configurations.space import ConfigurationSpace
+from optuna_peppp.corpora.matrix import ErrorMatrix
+from optuna_peppp.corpora.measurements import validate_memory
+from optuna_peppp.meta.factor_model import FactorModel
+from optuna_peppp.meta.model import MetaModel
+from optuna_peppp.meta.prior import TaskPrior
 from optuna_peppp.prediction import Prediction, Recommendation
-from optuna_peppp.prior import TaskPrior
-from optuna_peppp.space import ConfigurationSpace
-from optuna_peppp.validation import validate_memory
 
 D = 8
 SPACE = ConfigurationSpace({"configuration": range(D)})

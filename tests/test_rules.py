@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optuna_peppp import acquisition, load_corpus
-from optuna_peppp.evaluation import Evaluation
-from optuna_peppp.strategies import PAPER, Progress
+from optuna_peppp import load_corpus
+from optuna_peppp.acquisition import improvement
+from optuna_peppp.acquisition.strategies import PAPER, Progress
+from optuna_peppp.evaluation.leave_one_out import Evaluation
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -27,7 +28,7 @@ def test_the_rule_is_what_the_library_does(evaluation: Evaluation) -> None:
     progress = Progress(
         split.meta, split.memory, split.considered, split.feasible, (5,), (split.errors[5],), 0
     )
-    worth = acquisition.worth(
+    worth = improvement.worth(
         split.meta.prior, split.memory, split.feasible, [5], split.errors[[5]]
     )
     assert worth.argmax() != 5
@@ -37,7 +38,7 @@ def test_the_rule_is_what_the_library_does(evaluation: Evaluation) -> None:
 def test_weights_of_one_are_the_variance_reduction(evaluation: Evaluation) -> None:
     moments = evaluation.split(0).meta.prior.condition([1], [0.5]).moments()
     ours = rules._weighted_reduction(moments, np.ones(99))
-    assert ours == pytest.approx(acquisition.variance_reduction(moments))
+    assert ours == pytest.approx(improvement.variance_reduction(moments))
 
 
 def test_paired_differences_by_hand() -> None:

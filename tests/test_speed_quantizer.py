@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from optuna_peppp.formats import FloatFormat
+from optuna_peppp.configurations.formats import FloatFormat
 
 pytest.importorskip("matplotlib", reason="needs the extra benchmarks")
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from optuna_peppp.formats import Precision
+from optuna_peppp.configurations.precision import Precision
 
 pytest.importorskip("matplotlib", reason="needs the extra benchmarks")
 

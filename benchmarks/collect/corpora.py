@@ -28,7 +28,8 @@ import epochs_study
 import optuna
 from recipes import EPOCHS, QUICK, RECIPES, Recipe
 
-from optuna_peppp.collect import collect, export
+from optuna_peppp.collecting.corpus_file import export
+from optuna_peppp.collecting.workers import collect
 
 BENCHMARKS: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = BENCHMARKS / "results" / "collect"

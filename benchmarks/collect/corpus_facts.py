@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from variance import Noise, repeated
 
 from optuna_peppp import ErrorMatrix
-from optuna_peppp.evaluation import Evaluation
-from optuna_peppp.matrix import read_table
-from optuna_peppp.strategies import STRATEGIES
-from optuna_peppp.table import CorpusTable
+from optuna_peppp.acquisition.strategies import STRATEGIES
+from optuna_peppp.corpora.catalog import read_table
+from optuna_peppp.corpora.table import CorpusTable
+from optuna_peppp.evaluation.leave_one_out import Evaluation
 
 BENCHMARKS: Final = Path(__file__).resolve().parents[1]
 # A script that is run finds its own folder only.

@@ -14,7 +14,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from variance import Noise, degrees_of_freedom, sums_of_squares
 
-from optuna_peppp.quality import scale
+from optuna_peppp.pareto import scale
 
 TOLERANCES: Final = (0.005, 0.01, 0.02)
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from optuna_peppp import ConfigurationSpace, ErrorMatrix, pareto
-from optuna_peppp.quality import CAPS, scale
-from optuna_peppp.space import Value
+from optuna_peppp.configurations.space import Value
+from optuna_peppp.evaluation.quality import CAPS
+from optuna_peppp.pareto import scale
 
 _SLACK: Final = 1e-6
 """Errors are written with six digits: that much more is no loss."""

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from optuna_peppp import ConfigurationSpace
-from optuna_peppp.formats import FORMATS_A, FORMATS_B
+from optuna_peppp.collecting.planning import Measurement, plan
+from optuna_peppp.configurations.precision import FORMATS_A, FORMATS_B
 from optuna_peppp.lowprecision import Experiment
-from optuna_peppp.lowprecision.quantize import Rounding
-from optuna_peppp.planning import Measurement, plan
+from optuna_peppp.lowprecision.rounding.quantize import Rounding
 
 SUPERCLASSES: Final = (
     *("flowers", "people", "vehicles_1", "large_carnivores", "household_furniture"),

@@ -27,10 +27,10 @@ from typing import Final
 import numpy as np
 from tqdm import tqdm
 
-from optuna_peppp.archive import replacing
+from optuna_peppp.corpora.catalog import read_table
+from optuna_peppp.corpora.table import CorpusTable, Row
+from optuna_peppp.files import replacing
 from optuna_peppp.lowprecision import Experiment
-from optuna_peppp.matrix import read_table
-from optuna_peppp.table import CorpusTable, Row
 
 BENCHMARKS: Final = Path(__file__).resolve().parents[1]
 # A script that is run finds its own folder only; environment.py is one above.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optuna_peppp import ConfigurationSpace
-from optuna_peppp.table import CorpusTable, Row
+from optuna_peppp.corpora.table import CorpusTable, Row
 
 SETTINGS: Final = ("epochs", "rounding", "batch_size", "image_size")
 """Columns that must agree between two measurements of one entry for the seed to be what differs."""

@@ -34,7 +34,7 @@ from optuna.samplers import (
 )
 
 from optuna_peppp import ConfigurationSpace, ErrorMatrix, MetaModel
-from optuna_peppp.sampler import Strategy
+from optuna_peppp.studies.sampler import Strategy
 
 Encoding = Literal["categorical", "integer"]
 

@@ -1,7 +1,7 @@
 """How good what a run measured, and what it recommends, is by the truth of its task.
 
 Memory is scaled to [0, 1] within the task and hypervolumes have the reference point (memory 1.05,
-error 1), as in :mod:`optuna_peppp.quality`.
+error 1), as in :mod:`optuna_peppp.evaluation.quality`.
 
 What a sampler recommends is a frontier: ours that of its prediction, the others that of what they
 measured. Under a memory cap it recommends the last configuration of the frontier within the cap;
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from runs import Run
 
 from optuna_peppp import pareto
-from optuna_peppp.quality import CAPS, REFERENCE, scale
+from optuna_peppp.evaluation.quality import CAPS
+from optuna_peppp.pareto import REFERENCE, scale
 
 SHARES: Final = (0.90, 0.95, 0.99)
 """Shares of the true hypervolume whose first reaching is timed."""

@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial
 
 from optuna_peppp import ConfigurationSpace, ErrorMatrix, MetaModel, PEPPPSampler, predict
-from optuna_peppp.space import Value
+from optuna_peppp.configurations.space import Value
 
 BUDGETS: Final = (1, 2, 3, 6, 10, 15, 20, 30)
 """Numbers of measurements after which the samplers are compared."""

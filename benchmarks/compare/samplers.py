@@ -40,7 +40,7 @@ from contestants import CONTESTANTS, missing  # noqa: E402
 from runs import BUDGETS, complete_rows  # noqa: E402
 from tournament import Comparison  # noqa: E402
 
-from optuna_peppp.matrix import read_corpus  # noqa: E402
+from optuna_peppp.corpora.catalog import read_corpus  # noqa: E402
 
 RESULTS: Final = BENCHMARKS / "results" / "compare"
 TRIALS: Final = max(BUDGETS)

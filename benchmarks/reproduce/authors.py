@@ -1,7 +1,7 @@
 """How the paper's authors computed their figures, on this package's numerics.
 
 Read off their released notebooks. Where that differs from the plain definitions, which
-:mod:`optuna_peppp.evaluation` computes, it is said here:
+:mod:`optuna_peppp.evaluation.leave_one_out` computes, it is said here:
 
 - Meta-training draws every entry independently and completes the errors themselves at rank 5 with a
   shrinkage of 0.1. (The package completes what main effects leave over, and measures every
@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from optuna_peppp import ErrorMatrix, MetaModel, pareto
-from optuna_peppp.completion import soft_impute
-from optuna_peppp.design import qr_order
-from optuna_peppp.leaving_out import Split
-from optuna_peppp.posterior import FactorModel
-from optuna_peppp.prior import TaskPrior
-from optuna_peppp.strategies import PAPER, Progress, Strategy
+from optuna_peppp.acquisition.design import qr_order
+from optuna_peppp.acquisition.strategies import PAPER, Progress, Strategy
+from optuna_peppp.completion.softimpute import soft_impute
+from optuna_peppp.evaluation.splits import Split
+from optuna_peppp.meta.factor_model import FactorModel
+from optuna_peppp.meta.prior import TaskPrior
 
 # isort: split
 import common  # noqa: F401  It makes the folder above importable.
@@ -84,8 +84,8 @@ class Quality:
 def memory_chances(memory: NDArray[np.float64], largest: float) -> NDArray[np.float64]:
     """Probabilities of non-uniform sampling: ``largest`` for the least memory, 0 for the most.
 
-    Shape (n, d), as ``memory``. The package's :func:`optuna_peppp.sampling.probabilities` is never
-    0, and the same for equal memory.
+    Shape (n, d), as ``memory``. The package's :func:`optuna_peppp.corpora.sampling.probabilities`
+    is never 0, and the same for equal memory.
     """
     ranks = rankdata(-memory, method="ordinal").reshape(memory.shape) - 1
     chances: NDArray[np.float64] = largest * ranks / (memory.size - 1)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from settings import TEXT_RANK, plain_frontier
 
 from optuna_peppp import pareto
-from optuna_peppp.evaluation import Evaluation
-from optuna_peppp.strategies import PAPER
+from optuna_peppp.acquisition.strategies import PAPER
+from optuna_peppp.evaluation.leave_one_out import Evaluation
 
 CAP: Final = 275
 """The paper's MB are MiB elsewhere (its median memory)."""

@@ -25,9 +25,9 @@ from matplotlib.axes import Axes
 from settings import FRACTION, SETTINGS, TEXT_RANK, authors_split, plain_frontier
 
 from optuna_peppp import ErrorMatrix
-from optuna_peppp.evaluation import Evaluation
-from optuna_peppp.leaving_out import Split
-from optuna_peppp.strategies import PAPER
+from optuna_peppp.acquisition.strategies import PAPER
+from optuna_peppp.evaluation.leave_one_out import Evaluation
+from optuna_peppp.evaluation.splits import Split
 
 # isort: split
 from baselines import BAYESIAN, RANDOM_STARTS, highest_memory

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from settings import chosen_rows
 
 from optuna_peppp import ErrorMatrix
-from optuna_peppp.design import greedy_order
+from optuna_peppp.acquisition.design import greedy_order
 
 # isort: split
 from baselines import convex_design

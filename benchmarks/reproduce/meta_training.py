@@ -1,8 +1,8 @@
 """Meta-training from a sample of the entries, for Figures 9, 10, 17, 22 and 23.
 
 A share of the matrix is drawn and completed as the authors did (authors.py), and the completion
-is judged as they did, and by the plain definitions of :mod:`optuna_peppp.evaluation`, in which
-errors that were drawn are known and stay.
+is judged as they did, and by the plain definitions of :mod:`optuna_peppp.evaluation.leave_one_out`,
+in which errors that were drawn are known and stay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from optuna_peppp import ErrorMatrix
-from optuna_peppp.quality import Quality
+from optuna_peppp.evaluation.quality import Quality
 
 AUTHORS: Final = "authors"
 CONVENTIONS: Final = (AUTHORS, "plain")

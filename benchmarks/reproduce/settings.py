@@ -1,9 +1,9 @@
 """Meta-leave-one-out cross-validation in the paper's Settings I to VI, for Figures 11, 18 and 24.
 
 Every technique in every setting, computed as the authors did (authors.py) and by the package's
-:class:`optuna_peppp.evaluation.Evaluation`, at the rank 3 of the paper's text and at the rank 5 of
-their runs. In both, Bayesian optimization chooses only what to measure; the prediction is that of
-the other techniques.
+:class:`optuna_peppp.evaluation.leave_one_out.Evaluation`, at the rank 3 of the paper's text and at
+the rank 5 of their runs. In both, Bayesian optimization chooses only what to measure; the
+prediction is that of the other techniques.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from authors import RANK
 from numpy.typing import NDArray
 
 from optuna_peppp import ErrorMatrix
-from optuna_peppp.evaluation import Evaluation
-from optuna_peppp.leaving_out import Split
-from optuna_peppp.prediction import predicted_frontier
-from optuna_peppp.sampling import Scheme
-from optuna_peppp.strategies import PAPER
+from optuna_peppp.acquisition.strategies import PAPER
+from optuna_peppp.corpora.sampling import Scheme
+from optuna_peppp.evaluation.leave_one_out import Evaluation
+from optuna_peppp.evaluation.splits import Split
+from optuna_peppp.pareto import predicted_frontier
 
 # isort: split
 from baselines import BAYESIAN

@@ -8,7 +8,8 @@ Matrices of rank 5 with noise, errors in [0, 1], of which 20% are observed, comp
 
 The rival fills in, decomposes the whole matrix (numpy.linalg.svd) and thresholds, from zero
 (paper, Algorithm 1 at one shrinkage). Both stop at the same gap, that of
-optuna_peppp.completion; either problem has one answer, and how far the two lie apart is reported.
+optuna_peppp.completion.softimpute; either problem has one answer, and how far the two lie apart is
+reported.
 
 Every method and size runs in a process of its own, on one core, for its peak memory (interpreter
 and data included). For time the two run one after the other in one process, the best of several
@@ -39,7 +40,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))  # Where environment.py and speed/ are.
 from speed.files import RESULTS, Row, write_facts, write_table
 
-from optuna_peppp.completion import soft_impute
+from optuna_peppp.completion.softimpute import soft_impute
 
 RANK: Final = 5
 OBSERVED: Final = 0.2

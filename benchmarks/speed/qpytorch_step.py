@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from optuna_peppp.formats import FloatFormat, Precision
-from optuna_peppp.lowprecision.batches import Batches
-from optuna_peppp.lowprecision.quantize import Rounding
+from optuna_peppp.configurations.formats import FloatFormat
+from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.lowprecision.rounding.quantize import Rounding
+from optuna_peppp.lowprecision.training.batches import Batches
 
 
 def why_missing() -> str:

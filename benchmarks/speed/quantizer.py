@@ -45,9 +45,9 @@ from speed.files import RESULTS, Facts, Row, markdown, write_facts, write_table
 from speed.processes import find_ninja, graphs, process, synchronize
 
 from optuna_peppp import ConfigurationSpace
-from optuna_peppp.formats import FloatFormat
+from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.lowprecision import quantize
-from optuna_peppp.lowprecision.quantize import ROUNDINGS, Backend, Rounding
+from optuna_peppp.lowprecision.rounding.quantize import ROUNDINGS, Backend, Rounding
 
 FORMATS: Final = tuple(map(FloatFormat.parse, ("1-3-1", "1-4-3", "1-6-7", "1-8-11")))
 SIZES: Final = (2**12, 2**14, 2**16, 2**18, 2**19, 2**20, 2**22, 2**24)

@@ -12,7 +12,7 @@ from speed.qpytorch_step import QPyTorchStep
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from optuna_peppp.formats import Precision
+from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.lowprecision import (
     ImageData,
     LowPrecisionModule,
@@ -21,10 +21,10 @@ from optuna_peppp.lowprecision import (
     RoundingScheme,
     build_model,
 )
-from optuna_peppp.lowprecision.batches import Batches
-from optuna_peppp.lowprecision.quantize import ROUNDINGS, Rounding
-from optuna_peppp.lowprecision.step import TrainingStep
-from optuna_peppp.lowprecision.tf32 import convolutions_fit_tf32, convolutions_in_tf32
+from optuna_peppp.lowprecision.rounding.quantize import ROUNDINGS, Rounding
+from optuna_peppp.lowprecision.simulation.tf32 import convolutions_fit_tf32, convolutions_in_tf32
+from optuna_peppp.lowprecision.training.batches import Batches
+from optuna_peppp.lowprecision.training.step import TrainingStep
 
 NETWORKS: Final = {"plain3": 16, "resnet18": 32, "vgg11": 32}
 """The networks, and the height and width of their images."""

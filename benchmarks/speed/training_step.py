@@ -66,7 +66,7 @@ from speed.whole_trainings import (
     stacked,
 )
 
-from optuna_peppp.lowprecision.quantize import can_compile
+from optuna_peppp.lowprecision.rounding.quantize import can_compile
 
 TURN: Final = 0.1
 """Seconds that a turn lasts, or one step if that is longer."""

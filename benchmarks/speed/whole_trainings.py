@@ -19,9 +19,9 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
 
 from optuna_peppp import ConfigurationSpace
-from optuna_peppp.formats import Precision
+from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.lowprecision import ImageData, RoundingScheme, train
-from optuna_peppp.lowprecision.quantize import Backend
+from optuna_peppp.lowprecision.rounding.quantize import Backend
 
 SMALL: Final = "plain3"
 IMAGES, CORPUS_EPOCHS, EPOCHS = 2500, 6, 10

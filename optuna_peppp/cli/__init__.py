@@ -2,6 +2,6 @@
 # ruff: noqa: I001 (the order of imports is the order of --help)
 
 from optuna_peppp.cli.app import app
-from optuna_peppp.cli import tuning, collecting, corpora, evaluation, memory
+from optuna_peppp.cli import collecting, corpora, evaluation, memory, tuning
 
 __all__ = ["app", "collecting", "corpora", "evaluation", "memory", "tuning"]

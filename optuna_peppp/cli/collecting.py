@@ -29,8 +29,8 @@ from optuna_peppp.cli.app import (
     number,
 )
 from optuna_peppp.cli.warned import clear_warnings
-from optuna_peppp.formats import FORMATS_A, FORMATS_B, Precision
-from optuna_peppp.space import ConfigurationSpace
+from optuna_peppp.configurations.precision import FORMATS_A, FORMATS_B, Precision
+from optuna_peppp.configurations.space import ConfigurationSpace
 
 _Learning = Annotated[
     list[float],
@@ -100,11 +100,11 @@ def collect(
     with clear_errors(), clear_warnings():
         import optuna
 
-        from optuna_peppp.collect import collect as run
-        from optuna_peppp.collect import export as write
-        from optuna_peppp.credentials import shown
+        from optuna_peppp.collecting.corpus_file import export as write
+        from optuna_peppp.collecting.planning import plan
+        from optuna_peppp.collecting.workers import collect as run
         from optuna_peppp.lowprecision import Experiment
-        from optuna_peppp.planning import plan
+        from optuna_peppp.studies.credentials import shown
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         space = ConfigurationSpace(

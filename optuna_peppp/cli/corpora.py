@@ -12,8 +12,8 @@ from optuna_peppp.cli.app import Rank, app, clear_errors, echo, in_a_folder
 from optuna_peppp.text import printable
 
 if TYPE_CHECKING:
-    from optuna_peppp.matrix import ErrorMatrix
-    from optuna_peppp.space import ConfigurationSpace
+    from optuna_peppp.configurations.space import ConfigurationSpace
+    from optuna_peppp.corpora.matrix import ErrorMatrix
 
 _CORPUS = "A CSV file, or the name of a corpus that ships."
 
@@ -51,9 +51,10 @@ def fit(
     than the corpora, or than most studies, are left out and named.
     """
     with clear_errors():
-        from optuna_peppp.matrix import read_corpus, stack
-        from optuna_peppp.meta import MetaModel
-        from optuna_peppp.report import fit_as_text
+        from optuna_peppp.corpora.catalog import read_corpus
+        from optuna_peppp.corpora.matrix import stack
+        from optuna_peppp.meta.model import MetaModel
+        from optuna_peppp.report.text import fit_as_text
 
         if study_prefix and storage is None:
             raise ValueError("--study-prefix chooses studies of --storage; give that too")
@@ -73,8 +74,8 @@ def fit(
 def info(corpus: Annotated[str, typer.Argument(help=_CORPUS)]) -> None:
     """Print what a corpus holds, how it repeats, and what to measure next."""
     with clear_errors():
-        from optuna_peppp.matrix import read_table
-        from optuna_peppp.report import corpus_as_text
+        from optuna_peppp.corpora.catalog import read_table
+        from optuna_peppp.report.text import corpus_as_text
 
         echo(corpus_as_text(read_table(corpus)))
 
@@ -94,8 +95,9 @@ def merge(
     another at another value, such as a learning rate, is tuned in the result.
     """
     with clear_errors():
-        from optuna_peppp.matrix import ErrorMatrix, read_table
-        from optuna_peppp.table import CorpusTable
+        from optuna_peppp.corpora.catalog import read_table
+        from optuna_peppp.corpora.matrix import ErrorMatrix
+        from optuna_peppp.corpora.table import CorpusTable
 
         tables = [read_table(name) for name in corpus]
         if output.exists() and any(output.samefile(table.rows[0].path) for table in tables):
@@ -111,8 +113,8 @@ def merge(
 
 def _studies(storage: str, prefix: str, space: ConfigurationSpace | None) -> ErrorMatrix:
     """The error matrix of stored studies; those left out are told on standard error."""
-    from optuna_peppp.storage import load_studies
-    from optuna_peppp.study import error_matrix_from_studies, space_of
+    from optuna_peppp.studies.results import error_matrix_from_studies, space_of
+    from optuna_peppp.studies.storage import load_studies
 
     studies = load_studies(storage, prefix)
     with warnings.catch_warnings(record=True) as caught:

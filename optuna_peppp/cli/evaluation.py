@@ -21,12 +21,12 @@ from optuna_peppp.cli.app import (
     in_a_folder,
     integer,
 )
-from optuna_peppp.csvfile import write_lines
+from optuna_peppp.corpora.csvfile import write_lines
 from optuna_peppp.numerals import parse_integer
 from optuna_peppp.text import quoted
 
 if TYPE_CHECKING:
-    from optuna_peppp.evaluation import Score
+    from optuna_peppp.evaluation.leave_one_out import Score
 
 
 @app.command(
@@ -98,9 +98,9 @@ def evaluate(
     relative_memory: memory of all measurements by that of measuring everything.
     """
     with clear_errors():
-        from optuna_peppp.evaluation import Evaluation
-        from optuna_peppp.matrix import read_corpus
-        from optuna_peppp.strategies import STRATEGIES
+        from optuna_peppp.acquisition.strategies import STRATEGIES
+        from optuna_peppp.corpora.catalog import read_corpus
+        from optuna_peppp.evaluation.leave_one_out import Evaluation
 
         names = [choice.value for choice in strategy or Strategy]
         evaluation = Evaluation(

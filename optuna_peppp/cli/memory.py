@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from optuna_peppp.cli.app import Accounting, BatchSize, Network, app, clear_errors, echo, integer
-from optuna_peppp.space import ConfigurationSpace
+from optuna_peppp.configurations.space import ConfigurationSpace
 
 
 @app.command(
@@ -33,7 +33,7 @@ def memory(
     """Print the computed memory of every configuration of a network, as CSV in bytes."""
     with clear_errors():
         from optuna_peppp.lowprecision import build_model
-        from optuna_peppp.lowprecision.memory import count
+        from optuna_peppp.lowprecision.memory.accounting import count
 
         shape = (channels, image_size, image_size)
         model = build_model(network, classes, shape)

@@ -118,8 +118,8 @@ def tune(
         import optuna
 
         from optuna_peppp.lowprecision import Experiment
-        from optuna_peppp.memo import Source
-        from optuna_peppp.tuning import TrainingsFailed, Tuning
+        from optuna_peppp.studies.memo import Source
+        from optuna_peppp.studies.tuning import TrainingsFailed, Tuning
 
         # What fails is told by the command itself.
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -149,7 +149,7 @@ def tune(
             """Writes the page, if it was asked for and there is something to show."""
             if page is None or not tuning.predict().measured.any():
                 return
-            from optuna_peppp.visualization.page import as_page, write_page
+            from optuna_peppp.report.page import as_page, write_page
 
             settings = {
                 **asdict(experiment),
@@ -205,7 +205,7 @@ def recommend(
 ) -> None:
     """Print the frontier and the recommendation of a study that `tune` stored. Trains nothing."""
     with clear_errors(), clear_warnings():
-        from optuna_peppp.tuning import Tuning
+        from optuna_peppp.studies.tuning import Tuning
 
         _report(Tuning.load(storage, study_name).predict(), memory_cap, json_file)
 
@@ -224,8 +224,8 @@ def _report(
         json_file: The file, written whole or not at all, or None.
         more: What writes further files; one that cannot be written keeps none from the others.
     """
-    from optuna_peppp.archive import replacing
-    from optuna_peppp.report import as_json, as_text
+    from optuna_peppp.files import replacing
+    from optuna_peppp.report.text import as_json, as_text
 
     recommendation = prediction.recommend(memory_cap)
     echo(as_text(prediction, recommendation, memory_cap))

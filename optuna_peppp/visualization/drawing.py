@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import Any, Final
 
-from optuna_peppp.space import ConfigurationSpace
+from optuna_peppp.configurations.space import ConfigurationSpace
 
 # Okabe and Ito's palette, which the color-blind can tell apart.
 BLUE: Final = "#0072B2"

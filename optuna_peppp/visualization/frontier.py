@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from optuna_peppp.acquisition import reference
+from optuna_peppp.pareto import reference
 from optuna_peppp.prediction import RIGHT, Prediction
 from optuna_peppp.sizes import format_size, parse_size
-from optuna_peppp.study import predict
+from optuna_peppp.studies.results import predict
 from optuna_peppp.visualization.drawing import BLUE, GRAY, RED, params_text, require_plotly
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from optuna.study import Study
 
-    from optuna_peppp.meta import MetaModel
+    from optuna_peppp.meta.model import MetaModel
 
 _BAND: Final = "rgba(86, 180, 233, 0.3)"
 _STAIRCASE: Final = "#333333"

@@ -9,8 +9,8 @@ from optuna_peppp.visualization.drawing import GRAY, SCALE, params_text, plain, 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from optuna_peppp.matrix import ErrorMatrix
-    from optuna_peppp.meta import MetaModel
+    from optuna_peppp.corpora.matrix import ErrorMatrix
+    from optuna_peppp.meta.model import MetaModel
 
 _TICKS: Final = 24
 """The most configurations that an axis names."""

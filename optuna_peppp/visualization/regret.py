@@ -10,17 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp import pareto
-from optuna_peppp.quality import REFERENCE, scale
-from optuna_peppp.repeats import averaged
-from optuna_peppp.study import measurements
-from optuna_peppp.validation import validate_memory
+from optuna_peppp.corpora.measurements import averaged, validate_memory
+from optuna_peppp.pareto import REFERENCE, scale
+from optuna_peppp.studies.results import measurements
 from optuna_peppp.visualization.drawing import LINES, plain, require_plotly
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from optuna.study import Study
 
-    from optuna_peppp.space import ConfigurationSpace
+    from optuna_peppp.configurations.space import ConfigurationSpace
 
 _DASHES: Final = ("solid", "dash", "dot", "dashdot")
 _TICKS: Final = 10
@@ -52,7 +51,7 @@ def plot_regret_history(
         ImportError: plotly is not installed.
         ValueError: No study measured anything, ``errors`` is of another shape or not in [0, 1],
             ``memory`` is of another shape or not positive, or as
-            :func:`~optuna_peppp.study.measurements`.
+            :func:`~optuna_peppp.studies.results.measurements`.
     """
     go = require_plotly()
     studies = list(studies) if isinstance(studies, Iterable) else [studies]

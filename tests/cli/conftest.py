@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from optuna_peppp.cli import app
-from optuna_peppp.space import ConfigurationSpace
+from optuna_peppp.configurations.space import ConfigurationSpace
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ import pytest
 from optuna.trial import TrialState
 from typer.testing import Result
 
+from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.lowprecision import Experiment
-from optuna_peppp.matrix import ErrorMatrix
-from optuna_peppp.storage import open_storage
+from optuna_peppp.studies.storage import open_storage
 
 PAIRS = [f"1-{e}-{m}/1-{b}-7" for e in (3, 4) for m in (1, 2) for b in (6, 7)]
 

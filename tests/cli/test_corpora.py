@@ -9,10 +9,10 @@ import pytest
 from optuna.trial import create_trial
 from typer.testing import Result
 
-from optuna_peppp.matrix import ErrorMatrix, stack
-from optuna_peppp.meta import MetaModel
-from optuna_peppp.space import ConfigurationSpace
-from optuna_peppp.storage import open_storage
+from optuna_peppp.configurations.space import ConfigurationSpace
+from optuna_peppp.corpora.matrix import ErrorMatrix, stack
+from optuna_peppp.meta.model import MetaModel
+from optuna_peppp.studies.storage import open_storage
 
 SPACE = ConfigurationSpace.paper()
 

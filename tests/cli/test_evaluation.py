@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
+from optuna_peppp.acquisition.strategies import STRATEGIES
 from optuna_peppp.cli.evaluation import _table
-from optuna_peppp.evaluation import Evaluation
-from optuna_peppp.matrix import ErrorMatrix
-from optuna_peppp.strategies import STRATEGIES
+from optuna_peppp.corpora.matrix import ErrorMatrix
+from optuna_peppp.evaluation.leave_one_out import Evaluation
 
 TASKS = 100
 """Of the evaluation that is interrupted: enough to take longer than the signal."""

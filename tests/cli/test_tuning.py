@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from typer.testing import Result
 
-from optuna_peppp import patience
 from optuna_peppp.lowprecision import Experiment, TrainingResult
+from optuna_peppp.studies import patience
 
 
 def test_tune_prints_frontier_and_recommendation_and_writes_json(

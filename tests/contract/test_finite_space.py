@@ -18,10 +18,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from optuna_peppp.matrix import ErrorMatrix
-from optuna_peppp.meta import MetaModel
-from optuna_peppp.sampler import PEPPPSampler, Strategy
-from optuna_peppp.space import ConfigurationSpace, Value
+from optuna_peppp.configurations.space import ConfigurationSpace, Value
+from optuna_peppp.corpora.matrix import ErrorMatrix
+from optuna_peppp.meta.model import MetaModel
+from optuna_peppp.studies.sampler import PEPPPSampler, Strategy
 
 SPACE = ConfigurationSpace.paper()
 D = len(SPACE)

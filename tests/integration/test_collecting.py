@@ -22,12 +22,12 @@ import pytest
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from optuna_peppp.collect import collect
+from optuna_peppp.collecting.planning import Measurement
+from optuna_peppp.collecting.workers import collect
+from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.lowprecision import Experiment, TrainingResult
-from optuna_peppp.patience import Pace
-from optuna_peppp.planning import Measurement
-from optuna_peppp.space import ConfigurationSpace
-from optuna_peppp.storage import open_storage
+from optuna_peppp.studies.patience import Pace
+from optuna_peppp.studies.storage import open_storage
 
 SPACE = ConfigurationSpace.paper()
 LETHAL = 666

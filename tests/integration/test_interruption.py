@@ -13,8 +13,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from optuna_peppp.space import ConfigurationSpace
-from optuna_peppp.storage import open_storage
+from optuna_peppp.configurations.space import ConfigurationSpace
+from optuna_peppp.studies.storage import open_storage
 
 SPACE = ConfigurationSpace.paper()
 TRIALS = 4

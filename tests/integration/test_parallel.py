@@ -13,10 +13,10 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
-from optuna_peppp.matrix import ErrorMatrix
-from optuna_peppp.meta import MetaModel
-from optuna_peppp.sampler import PEPPPSampler
-from optuna_peppp.space import ConfigurationSpace
+from optuna_peppp.configurations.space import ConfigurationSpace
+from optuna_peppp.corpora.matrix import ErrorMatrix
+from optuna_peppp.meta.model import MetaModel
+from optuna_peppp.studies.sampler import PEPPPSampler
 
 WORKERS = 4
 TRIALS_EACH = 24

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from optuna_peppp.matrix import load_corpus
+from optuna_peppp.corpora.catalog import load_corpus
 from optuna_peppp.prediction import Prediction
-from optuna_peppp.study import predict
+from optuna_peppp.studies.results import predict
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

@@ -30,11 +30,11 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBSt
 from optuna.storages.journal import JournalRedisBackend
 from optuna.trial import TrialState
 
-from optuna_peppp.matrix import ErrorMatrix
-from optuna_peppp.meta import MetaModel
-from optuna_peppp.patience import Pace
-from optuna_peppp.sampler import PEPPPSampler
-from optuna_peppp.space import ConfigurationSpace
+from optuna_peppp.configurations.space import ConfigurationSpace
+from optuna_peppp.corpora.matrix import ErrorMatrix
+from optuna_peppp.meta.model import MetaModel
+from optuna_peppp.studies.patience import Pace
+from optuna_peppp.studies.sampler import PEPPPSampler
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial

@@ -1,0 +1,1 @@
+"""A corpus in Optuna: who measures what, exactly once."""

@@ -1,0 +1,208 @@
+"""Completing a partial error matrix, its rank and shrinkage chosen by cross-validation.
+
+Notation: E (n, d) errors, NaN where unobserved; E ~ A + L with A main effects (a mean, a row and a
+column of them) and L of low rank, by SoftImpute. What was measured of a task tells first how
+hard the task is, and only then how it differs from others: without A, SoftImpute shrinks what
+it does not know towards an error of zero, which no task has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from optuna_peppp.completion.softimpute import soft_impute_path
+
+_FOLDS: Final = 5
+_RANKS: Final = (2, 3, 4, 5)
+"""Main effects alone have rank 2: a smaller one would lose the tasks' level or the profile."""
+
+_SHRINKAGES: Final = 10.0 ** -np.arange(0, 2.5, 0.5)
+"""Relative to the largest singular value of what the main effects leave over; at 1 they stand
+alone."""
+
+_TOLERANCE: Final = 1e-2
+"""Cross-validation compares errors that differ by far more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A rank with its best shrinkage, in cross-validation.
+
+    Attributes:
+        rank: Dimensions that were kept.
+        shrinkage: The shrinkage of the lowest error at this rank.
+        error: Root mean square error on the entries held out.
+        excess: Mean square error above the best candidate's.
+        standard_error: Standard error of ``excess`` over the folds.
+    """
+
+    rank: int
+    shrinkage: float
+    error: float
+    excess: float
+    standard_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The rank and shrinkage that were chosen, and from what.
+
+    Attributes:
+        rank: The smallest rank whose error is within one standard error of the lowest.
+        shrinkage: Its best shrinkage.
+        observed: Number of observed entries.
+        entries: Number of entries of the matrix.
+        candidates: Every rank that was tried, ascending.
+    """
+
+    rank: int
+    shrinkage: float
+    observed: int
+    entries: int
+    candidates: tuple[Candidate, ...]
+
+    def __str__(self) -> str:
+        tried = ", ".join(f"{c.rank}: {c.error:.4f}" for c in self.candidates)
+        return (
+            f"rank {self.rank}, shrinkage {self.shrinkage:.3g}, by {_FOLDS}-fold "
+            f"cross-validation on {self.observed} of {self.entries} entries "
+            f"({self.observed / self.entries:.0%}). Root mean square error held out, by rank: "
+            f"{tried}. Chosen is the smallest rank within one standard error of the best."
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Completed:
+    """A completed matrix.
+
+    Attributes:
+        matrix: Shape (n, d), the completion of all entries, observed ones included: of the
+            chosen rank, then clipped to [0, 1].
+        embeddings: Shape (d, k), right singular vectors of the completion, the strongest first.
+        residuals: Shape (n, d), observed errors less those predicted when they were held out;
+            NaN where unobserved.
+        selection: How rank and shrinkage were chosen.
+    """
+
+    matrix: NDArray[np.float64]
+    embeddings: NDArray[np.float64]
+    residuals: NDArray[np.float64]
+    selection: Selection
+
+    @classmethod
+    def of(
+        cls, errors: ArrayLike, *, rank: int | None = None, shrinkage: float | None = None
+    ) -> Self:
+        """Completes a matrix.
+
+        Args:
+            errors: Shape (n, d), errors in [0, 1], NaN where unobserved; every row and column
+                is observed somewhere.
+            rank: The rank to judge the completion at; chosen from 2 to 5 where None.
+            shrinkage: Of SoftImpute; chosen from five on a logarithmic scale where None.
+        """
+        known = np.asarray(errors, dtype=np.float64)
+        possible = min(known.shape)
+        ranks = tuple(dict.fromkeys(min(k, possible) for k in _RANKS)) if rank is None else (rank,)
+        if shrinkage is None:
+            left = np.where(np.isnan(known), 0.0, known - main_effects(known))
+            shrinkages = _SHRINKAGES * max(float(np.linalg.norm(left, 2)), 1e-6)
+        else:
+            shrinkages = np.array([shrinkage])
+        selection, residuals = _cross_validate(known, ranks, shrinkages)
+        (solution,) = _completions(known, np.array([selection.shrinkage]), tolerance=1e-4)
+        embeddings = np.linalg.svd(solution, full_matrices=False)[2][: selection.rank].T
+        matrix = np.clip(solution @ embeddings @ embeddings.T, 0.0, 1.0)
+        return cls(matrix, embeddings, residuals, selection)
+
+
+def main_effects(errors: ArrayLike) -> NDArray[np.float64]:
+    """A mean for the matrix, a deviation for every row and one for every column, added up.
+
+    Deviations are shrunk as by one more observation of zero (ridge regression with a penalty of
+    1), so that a row or column observed once is not taken at its word.
+
+    Args:
+        errors: Shape (n, d), NaN where unobserved.
+
+    Returns:
+        Shape (n, d), without NaN.
+
+    >>> main_effects([[0.2, 0.4], [0.2, np.nan]]).round(3)
+    array([[0.238, 0.343],
+           [0.21 , 0.314]])
+    """
+    known = np.asarray(errors, dtype=np.float64)
+    observed = ~np.isnan(known)
+    mean = known[observed].mean()
+    centred = np.where(observed, known - mean, 0.0)
+    per_row, per_column = 1 + observed.sum(axis=1), 1 + observed.sum(axis=0)
+    rows, columns = np.zeros(known.shape[0]), np.zeros(known.shape[1])
+    for _ in range(_SWEEPS):
+        before = columns
+        rows = (centred.sum(axis=1) - observed @ columns) / per_row
+        columns = (centred.sum(axis=0) - rows @ observed) / per_column
+        if np.abs(columns - before).max() < _STILL:
+            break
+    effects: NDArray[np.float64] = mean + rows[:, None] + columns
+    return effects
+
+
+_SWEEPS: Final = 1000
+_STILL: Final = 1e-10
+
+
+def _completions(
+    errors: NDArray[np.float64], shrinkages: NDArray[np.float64], *, tolerance: float
+) -> list[NDArray[np.float64]]:
+    """A + L for every shrinkage, descending, each started from the one before."""
+    effects = main_effects(errors)
+    path = soft_impute_path(errors, shrinkages, offset=effects, tol=tolerance)
+    return [effects + step.left * step.singular_values @ step.right.T for step in path]
+
+
+def _cross_validate(
+    errors: NDArray[np.float64], ranks: tuple[int, ...], shrinkages: NDArray[np.float64]
+) -> tuple[Selection, NDArray[np.float64]]:
+    """The selection, and out-of-fold residuals (n, d) of what was selected."""
+    entries = np.argwhere(~np.isnan(errors))
+    entries = np.random.default_rng(0).permutation(entries)
+    folds = min(_FOLDS, len(entries))
+    residuals = np.full((len(shrinkages), len(ranks), *errors.shape), np.nan)
+    scores = np.empty((folds, len(shrinkages), len(ranks)))
+    for fold in range(folds):
+        rows, columns = entries[fold::folds].T
+        kept = errors.copy()
+        kept[rows, columns] = np.nan
+        for i, solution in enumerate(_completions(kept, shrinkages, tolerance=_TOLERANCE)):
+            left, values, right = np.linalg.svd(solution, full_matrices=False)
+            for j, rank in enumerate(ranks):
+                low = np.clip(left[:, :rank] * values[:rank] @ right[:rank], 0.0, 1.0)
+                held_out = (errors - low)[rows, columns]
+                residuals[i, j, rows, columns] = held_out
+                scores[fold, i, j] = np.square(held_out).mean()
+    means = scores.mean(axis=0)
+    best = np.unravel_index(means.argmin(), means.shape)
+    excess = scores - scores[:, best[0], best[1]][:, None, None]
+    spread = excess.std(axis=0, ddof=1) / np.sqrt(folds)
+    chosen = means.argmin(axis=0)
+    candidates = tuple(
+        Candidate(
+            rank,
+            float(shrinkages[i]),
+            float(np.sqrt(means[i, j])),
+            float(excess[:, i, j].mean()),
+            float(spread[i, j]),
+        )
+        for j, (rank, i) in enumerate(zip(ranks, chosen.tolist(), strict=True))
+    )
+    position = next(j for j, c in enumerate(candidates) if c.excess <= c.standard_error)
+    picked = candidates[position]
+    return (
+        Selection(picked.rank, picked.shrinkage, len(entries), errors.size, candidates),
+        residuals[chosen[position], position],
+    )

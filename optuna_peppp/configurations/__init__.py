@@ -1,0 +1,1 @@
+"""What may be chosen: formats, precisions and the space of configurations."""

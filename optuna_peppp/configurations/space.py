@@ -1,0 +1,244 @@
+"""The finite, ordered product of everything that is tuned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optuna_peppp.configurations.formats import FloatFormat
+from optuna_peppp.configurations.precision import FORMATS_A, FORMATS_B, Precision
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import BaseTrial
+
+Value = str | int | float
+"""One value of a tuned name, a truth value too: what every Optuna storage gives back unchanged."""
+
+FORMAT_NAMES: Final = ("format_a", "format_b")
+"""The names whose values are formats."""
+
+LIMIT: Final = 10**6
+"""Number of configurations of a space at most: each takes part in every prediction."""
+
+_BUILTINS: Final[tuple[tuple[tuple[type, ...], Callable[[Any], Value]], ...]] = (
+    ((bool, np.bool_), bool),  # before int, which bool is too
+    ((str,), str.__str__),  # the text itself, of enumerations too
+    ((int, np.integer), int),
+    ((float, np.floating), float),
+)
+"""What a value may be, and the builtin that every storage keeps in its place."""
+
+_SHOWN: Final = 8
+"""So many values are shown in a message at most."""
+
+
+class ConfigurationSpace:
+    """An ordered finite product of named choices; the last name varies fastest.
+
+    Configuration ``j`` is the ``j``-th element of the product, as in the paper's matrices:
+    Format A by Format B, Format B fastest.
+
+    Args:
+        choices: The values of every tuned name, in order. Values of ``format_a`` and
+            ``format_b`` are formats (text or :class:`FloatFormat`), all others strings, ints,
+            floats and truth values, such as ``{"learning_rate": [0.01, 0.001]}``. NumPy's
+            become Python's own.
+
+    Raises:
+        ValueError: No name, an empty or repeated choice, a value of another type, a format
+            that cannot be read, or more than 10**6 configurations.
+
+    >>> space = ConfigurationSpace({"format_a": ["1-3-1", "1-4-3"], "learning_rate": [0.1, 0.01]})
+    >>> len(space), space.params(3)
+    (4, {'format_a': '1-4-3', 'learning_rate': 0.01})
+    >>> space.index({"format_a": "1-4-3", "learning_rate": 0.1})
+    2
+    """
+
+    __slots__ = ("_choices", "_positions", "_size")
+
+    def __init__(self, choices: Mapping[str, Iterable[Value | FloatFormat]]) -> None:
+        self._choices: dict[str, tuple[Value, ...]] = {}
+        size = 1
+        for name, values in choices.items():
+            if isinstance(values, str) or not isinstance(values, Iterable):
+                raise ValueError(f"choices[{name!r}] must be a list of values; got {values!r}")
+            # What is too long is not read to its end.
+            plain = tuple(_plain(name, value) for value in islice(values, LIMIT + 1))
+            if not plain:
+                raise ValueError(f"choices[{name!r}] must hold at least one value; got none")
+            if len(plain) > LIMIT:
+                raise ValueError(
+                    f"choices[{name!r}] must hold at most {LIMIT:,} values, the limit of a "
+                    f"space's configurations; got more. Give it fewer"
+                )
+            if len(set(plain)) < len(plain):
+                raise ValueError(
+                    f"choices[{name!r}] must not repeat a value, as which 1, 1.0 and True count; "
+                    f"got {_shortened(plain)}"
+                )
+            self._choices[name] = plain
+            size *= len(plain)
+        if not self._choices:
+            raise ValueError("choices must hold at least one name; got none")
+        if size > LIMIT:
+            raise ValueError(
+                f"choices must make at most {LIMIT:,} configurations; {len(self._choices)} "
+                f"names make {_count(size)}. Tune fewer names, or give them fewer values"
+            )
+        self._positions = {
+            name: {value: position for position, value in enumerate(values)}
+            for name, values in self._choices.items()
+        }
+        self._size = size
+
+    @classmethod
+    def paper(cls) -> Self:
+        """The paper's 99 configurations: Table 3 by Table 4."""
+        return cls({"format_a": FORMATS_A, "format_b": FORMATS_B})
+
+    @property
+    def choices(self) -> dict[str, tuple[Value, ...]]:
+        """The values of every name, in order."""
+        return dict(self._choices)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tuned names, in order."""
+        return tuple(self._choices)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ConfigurationSpace):
+            return NotImplemented
+        return list(self._choices.items()) == list(other._choices.items())
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._choices.items()))
+
+    def __repr__(self) -> str:
+        return f"ConfigurationSpace({self._choices!r})"
+
+    def params(self, index: int) -> dict[str, Value]:
+        """The parameters of one configuration.
+
+        Raises:
+            IndexError: ``index`` is not between 0 and ``len(self) - 1``.
+        """
+        if not 0 <= index < self._size:
+            raise IndexError(f"index must be between 0 and {self._size - 1}; got {index}")
+        params: dict[str, Value] = {}
+        remaining = int(index)
+        for name, values in reversed(self._choices.items()):
+            remaining, position = divmod(remaining, len(values))
+            params[name] = values[position]
+        return {name: params[name] for name in self._choices}
+
+    def index(self, params: Mapping[str, object]) -> int:
+        """The index of a configuration; names that are not of this space are ignored.
+
+        Raises:
+            ValueError: A name is missing, or its value is not one of its choices.
+        """
+        index = 0
+        try:
+            for name, positions in self._positions.items():
+                index = index * len(positions) + positions[params[name]]  # type: ignore[index]
+        except (KeyError, TypeError):
+            raise ValueError(self._misfit(params)) from None
+        return index
+
+    def _misfit(self, params: Mapping[str, object]) -> str:
+        """What is wrong with parameters that are no configuration."""
+        missing = [name for name in self._choices if name not in params]
+        if missing:
+            return (
+                f"params must hold every name of the space, {', '.join(self._choices)}; "
+                f"{missing[0]!r} is missing"
+            )
+        wrong = next(name for name, values in self._choices.items() if params[name] not in values)
+        shown = ", ".join(map(str, self._choices[wrong]))
+        return f"params[{wrong!r}] must be one of {shown}; got {params[wrong]!r}"
+
+    def matching(self, params: Mapping[str, object]) -> NDArray[np.intp]:
+        """Indices of the configurations that agree with ``params``, ascending.
+
+        Names and values that are not of this space do not count.
+        """
+        position = tuple(self._position(name, params.get(name)) for name in self._choices)
+        sizes = [len(values) for values in self._choices.values()]
+        indices: NDArray[np.intp] = np.arange(self._size).reshape(sizes)[position].ravel()
+        return indices
+
+    def _position(self, name: str, value: object) -> int | slice:
+        """Where a choice stands among the others; all of them for a value that is none."""
+        try:
+            return self._positions[name][value]  # type: ignore[index]
+        except (KeyError, TypeError):
+            return slice(None)
+
+    def precision(self, index: int) -> Precision:
+        """The formats of one configuration.
+
+        Raises:
+            ValueError: The space does not tune ``format_a`` and ``format_b``.
+            IndexError: ``index`` is not between 0 and ``len(self) - 1``.
+        """
+        missing = [name for name in FORMAT_NAMES if name not in self._choices]
+        if missing:
+            raise ValueError(
+                f"the space must tune {' and '.join(FORMAT_NAMES)} to give a precision; "
+                f"it tunes {', '.join(self._choices)}"
+            )
+        params = self.params(index)
+        return Precision.parse(str(params["format_a"]), str(params["format_b"]))
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Optuna's distribution of every name."""
+        from optuna.distributions import CategoricalDistribution
+
+        return {name: CategoricalDistribution(values) for name, values in self._choices.items()}
+
+    def suggest(self, trial: BaseTrial) -> dict[str, Value]:
+        """Asks ``trial`` for every name of the space, for use inside an objective."""
+        # optuna's annotation allows None among the choices; ours never hold it.
+        return {
+            name: cast(Value, trial.suggest_categorical(name, values))
+            for name, values in self._choices.items()
+        }
+
+
+def _plain(name: str, value: Value | FloatFormat) -> Value:
+    """The value as every storage keeps it, formats in their one spelling."""
+    if name in FORMAT_NAMES:
+        return str(value if isinstance(value, FloatFormat) else FloatFormat.parse(str(value)))
+    for kinds, builtin in _BUILTINS:
+        if isinstance(value, kinds):
+            plain = builtin(value)
+            if isinstance(plain, float) and not math.isfinite(plain):
+                raise ValueError(f"choices[{name!r}] must hold finite numbers; got {value!r}")
+            return plain
+    raise ValueError(
+        f"choices[{name!r}] must hold strings, ints, floats and truth values; got {value!r} "
+        f"of type {type(value).__name__}"
+    )
+
+
+def _shortened(values: tuple[Value, ...]) -> str:
+    """The values as text, the first few of many."""
+    return repr(values) if len(values) <= _SHOWN else f"{repr(values[:_SHOWN])[:-1]}, ...)"
+
+
+def _count(size: int) -> str:
+    """A number that may have too many digits to be read, or even to be written."""
+    if size < 10**15:
+        return f"{size:,}"
+    return f"about 10^{math.log10(size):.0f}"

@@ -1,0 +1,1 @@
+"""What was measured: error matrices, corpus files, and the corpora that ship."""

@@ -1,0 +1,125 @@
+"""What public functions check of what they are given."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from optuna_peppp.configurations.space import ConfigurationSpace
+
+ROUNDING: Final = 1e-6
+"""An error that is less than 0 or more than 1 by no more than this is rounding noise, as of
+accuracies that were added up batch by batch: it counts as 0 or 1."""
+
+
+def as_error(value: float) -> float | None:
+    """The error in [0, 1] that a value stands for, None where it is no error.
+
+    >>> as_error(0.25), as_error(-2e-16), as_error(54.0)
+    (0.25, 0.0, None)
+    """
+    return min(max(float(value), 0.0), 1.0) if -ROUNDING <= value <= 1 + ROUNDING else None
+
+
+def check_measurements(
+    indices: ArrayLike, errors: ArrayLike, d: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Measured configurations and their errors as arrays, both of shape (m,).
+
+    Errors that leave [0, 1] by rounding noise are put back (``ROUNDING``).
+
+    Raises:
+        ValueError: A shape is wrong, an index is out of range or an error is not in [0, 1].
+    """
+    where, measured = np.asarray(indices), np.asarray(errors, dtype=np.float64)
+    if where.size == 0:
+        where = where.astype(np.intp)
+    if where.ndim != 1 or where.shape != measured.shape or where.dtype.kind not in "iu":
+        raise ValueError(
+            "indices and errors must be two vectors of one length, indices of integers; got "
+            f"shapes {where.shape} and {measured.shape}, indices of {where.dtype}"
+        )
+    bad = np.flatnonzero((where < 0) | (where >= d))
+    if bad.size:
+        raise ValueError(f"indices must be between 0 and {d - 1}; got {where[bad[0]]}")
+    bad = np.flatnonzero(~((measured >= -ROUNDING) & (measured <= 1 + ROUNDING)))
+    if bad.size:
+        raise ValueError(
+            "errors must lie in [0, 1], the ratio of misclassified images; "
+            f"errors[{bad[0]}] is {measured[bad[0]]}"
+        )
+    return where.astype(np.intp), np.clip(measured, 0.0, 1.0)
+
+
+def validate_memory(memory: ArrayLike, space: ConfigurationSpace) -> NDArray[np.float64]:
+    """The memory of every configuration, bytes, as a read-only copy of shape (d,).
+
+    Raises:
+        ValueError: The shape is wrong, or an entry is not a positive number.
+    """
+    array = np.array(memory, dtype=np.float64)
+    if array.shape != (len(space),):
+        raise ValueError(
+            f"memory must have shape ({len(space)},), one entry per configuration of meta.space; "
+            f"got {array.shape}"
+        )
+    bad = np.flatnonzero(~(np.isfinite(array) & (array > 0)))
+    if bad.size:
+        index = int(bad[0])
+        raise ValueError(
+            f"memory must be positive and finite, in bytes; memory[{index}], of "
+            f"{space.params(index)}, is {array[index]}"
+        )
+    array.flags.writeable = False
+    return array
+
+
+def validate_test_images(test_images: int | None) -> None:
+    """Refuses a number of test images that none can be.
+
+    Raises:
+        ValueError: It is not positive and finite.
+    """
+    if test_images is not None and not 0 < test_images < np.inf:
+        raise ValueError(
+            "test_images must be a positive number, or None where it is not known; "
+            f"got {test_images}"
+        )
+
+
+def task_test_images(test_images: ArrayLike, n: int) -> NDArray[np.float64]:
+    """How many images the errors of each of n tasks were counted on, shape (n,).
+
+    Raises:
+        ValueError: It is not one positive number, or one for each task.
+    """
+    images = np.asarray(test_images, dtype=np.float64)
+    if images.shape not in ((), (n,)) or not ((images >= 1) & (images < np.inf)).all():
+        raise ValueError(
+            f"test_images must be one positive number, or one for each of the {n} tasks; "
+            f"got {test_images!r}"
+        )
+    return np.broadcast_to(images, n)
+
+
+def averaged(indices: ArrayLike, values: ArrayLike, d: int) -> NDArray[np.float64]:
+    """The mean value of each of d configurations; NaN where there is none.
+
+    Args:
+        indices: Shape (m,), configurations.
+        values: Shape (m,).
+        d: Number of configurations.
+
+    Returns:
+        Shape (d,).
+
+    >>> averaged([2, 0, 2], [0.25, 0.5, 0.75], 3)
+    array([0.5, nan, 0.5])
+    """
+    where = np.asarray(indices, dtype=np.intp)
+    counts = np.bincount(where, minlength=d)
+    sums = np.bincount(where, weights=np.asarray(values, dtype=np.float64), minlength=d)
+    means: NDArray[np.float64] = sums / np.where(counts, counts, np.nan)
+    return means

@@ -1,0 +1,1 @@
+"""What strategies would have achieved on past tasks."""

@@ -1,0 +1,259 @@
+"""Memory of a training, computed from its network and never measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeGuard, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from optuna_peppp.choices import check_choice
+from optuna_peppp.configurations.formats import FloatFormat
+from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.lowprecision.memory.saved_tensors import floats_of, forward_pass
+
+if TYPE_CHECKING:
+    from optuna_peppp.configurations.space import ConfigurationSpace
+
+Accounting = Literal["saved-tensors", "paper"]
+
+_STATES: Final = {"sgd": 1, "adam": 2, "adamw": 2}
+"""Numbers that each optimizer remembers of every weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUsage:
+    """Bytes that one training needs, part by part (paper, Section 3.1 and Figure 5).
+
+    Attributes:
+        weights: Weights in Format A.
+        activations: What the forward pass keeps for the backward pass.
+        optimizer: Weight gradients, momentum and weight accumulators in Format B.
+    """
+
+    weights: int
+    activations: int
+    optimizer: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.activations + self.optimizer
+
+
+def training_memory(
+    model: nn.Module,
+    input_shape: Sequence[int] | None = None,
+    batch_size: int | None = None,
+    precision: Precision | None = None,
+    accounting: Accounting = "saved-tensors",
+    *,
+    inputs: Any = None,
+    optimizer: str = "sgd",
+) -> MemoryUsage:
+    """Memory of training a network at one precision.
+
+    Nothing is computed or allocated: a copy of the network runs once on tensors without data,
+    as it would run on the device that it lies on (on the CPU, if it lies on ``meta``). Only a
+    network that asks for the values of tensors runs once for real, on the CPU, with a warning.
+
+    Args:
+        model: Any module; it is left unchanged. Wrappers for several devices and compiled
+            modules count as what they wrap: on one device, eager.
+        input_shape: Shape of one input, without the batch. The network takes one tensor of
+            floats in the dtype of its weights or, if it refuses those, of integers.
+        batch_size: Inputs a step.
+        precision: The two formats.
+        accounting: ``"saved-tensors"``: the unquantized network's forward pass runs once and
+            every float it saves for the backward pass counts once, in Format A. ``"paper"``: the
+            accounting of the paper's authors, for torchvision's ResNets of basic blocks with the
+            stem for small images; the output of every module of their quantized network
+            counts twice, for itself and its gradient.
+        inputs: One batch of example inputs, in place of ``input_shape`` and ``batch_size``: any
+            structure of tensors of any dtype; only their shapes count, unless the network asks
+            for values. The network is called as ``model(*inputs)`` with a tuple and as
+            ``model(**inputs)`` with a mapping where its ``forward`` takes these arguments, else
+            as ``model(inputs)``.
+        optimizer: ``"sgd"`` with momentum, ``"adam"`` or ``"adamw"``; ``"paper"`` knows SGD only.
+
+    Raises:
+        ValueError: ``accounting`` or ``optimizer`` is unknown, sizes are no positive integers,
+            neither or both of sizes and ``inputs`` are given, the network is not one that
+            ``"paper"`` knows, or it asks for values and has none. What the network itself
+            raises on these inputs is raised as it is.
+
+    Warns:
+        UserWarning: The network asked for values of tensors (a branch on a sum, a mask that
+            selects): one forward pass of the whole batch ran on the CPU.
+    """
+    if not isinstance(precision, Precision):
+        raise ValueError(f"precision must be a Precision; got {precision!r}")
+    return count(model, input_shape, batch_size, accounting, inputs, optimizer).at(precision)
+
+
+def memory_vector(
+    space: ConfigurationSpace,
+    model: nn.Module,
+    input_shape: Sequence[int] | None = None,
+    batch_size: int | None = None,
+    accounting: Accounting = "saved-tensors",
+    *,
+    inputs: Any = None,
+    optimizer: str = "sgd",
+) -> NDArray[np.float64]:
+    """Memory of training a network at every configuration of a space, in bytes, shape (d,).
+
+    The arguments, errors and warnings are those of :func:`training_memory`; the space must tune
+    ``format_a`` and ``format_b``.
+    """
+    counts = count(model, input_shape, batch_size, accounting, inputs, optimizer)
+    return np.array([counts.at(space.precision(j)).total for j in range(len(space))], dtype=float)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Numbers kept in Format A and in Format B by each part of a training."""
+
+    weights: tuple[int, int]
+    activations: tuple[int, int]
+    optimizer: tuple[int, int]
+
+    def at(self, precision: Precision) -> MemoryUsage:
+        """Their bytes at one precision, every part rounded up."""
+        return MemoryUsage(
+            *(
+                _bytes(part, precision.format_a, precision.format_b)
+                for part in (self.weights, self.activations, self.optimizer)
+            )
+        )
+
+
+def _bytes(numbers: tuple[int, int], format_a: FloatFormat, format_b: FloatFormat) -> int:
+    return math.ceil((numbers[0] * format_a.bits + numbers[1] * format_b.bits) / 8)
+
+
+def count(
+    model: nn.Module,
+    input_shape: Sequence[int] | None,
+    batch_size: int | None,
+    accounting: Accounting = "saved-tensors",
+    inputs: Any = None,
+    optimizer: str = "sgd",
+) -> Counts:
+    """What :func:`training_memory` counts, whatever the precision."""
+    check_choice("accounting", accounting, get_args(Accounting))
+    check_choice("optimizer", optimizer, _STATES)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module; got {model!r}")
+    if inputs is None:
+        inputs = _without_data(model, input_shape, batch_size)
+    elif input_shape is not None or batch_size is not None:
+        raise ValueError(
+            "inputs must come alone, as they have a shape and a batch; got input_shape="
+            f"{input_shape!r} and batch_size={batch_size!r} too"
+        )
+    if accounting == "paper":
+        if optimizer != "sgd":
+            raise ValueError(f"accounting 'paper' knows optimizer 'sgd' only; got {optimizer!r}")
+        return _paper(model, inputs)
+    try:
+        ran = forward_pass(model, inputs)
+    except Exception as error:
+        if input_shape is None:
+            raise
+        try:  # what takes no floats may take the numbers of words
+            ran = forward_pass(model, inputs.long())
+        except Exception:
+            raise error from None
+    parameters = list(ran.network.parameters())
+    trained = sum(floats_of(p) for p in parameters if p.requires_grad)
+    return Counts(
+        weights=(sum(floats_of(p) for p in parameters), 0),
+        activations=(ran.saved, 0),
+        # Gradients, accumulators and what the optimizer remembers.
+        optimizer=(0, trained * (2 + _STATES[optimizer])),
+    )
+
+
+def _without_data(
+    model: nn.Module, input_shape: Sequence[int] | None, batch_size: int | None
+) -> Tensor:
+    """One batch of floats in the dtype of the network's weights."""
+    if input_shape is None or batch_size is None:
+        raise ValueError(
+            "input_shape and batch_size, or inputs, must be given; got input_shape="
+            f"{input_shape!r}, batch_size={batch_size!r} and no inputs"
+        )
+    if not isinstance(input_shape, Sequence) or not all(map(_is_size, input_shape)):
+        raise ValueError(
+            "input_shape must be the sizes of one input, integers of at least 1 without the "
+            f"batch, such as (3, 32, 32); got {input_shape!r}"
+        )
+    if not _is_size(batch_size):
+        expected = "at least 1" if _is_integer(batch_size) else "an integer"
+        raise ValueError(f"batch_size must be {expected}; got {batch_size!r}")
+    floats = (p.dtype for p in model.parameters() if p.is_floating_point())
+    dtype = next(floats, torch.get_default_dtype())
+    return torch.empty((batch_size, *input_shape), dtype=dtype, device="meta")
+
+
+def _is_size(value: object) -> bool:
+    return _is_integer(value) and value >= 1
+
+
+def _is_integer(value: object) -> TypeGuard[int]:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _paper(model: nn.Module, images: Any) -> Counts:
+    """The accounting of the paper's authors, as reconstructed from their published matrix.
+
+    An image costs twice, for values and gradients: 4 tensors of the stem's output size, 13 of
+    each basic block's (15 where it downsamples), the pooled features, twice the logits and the
+    input; in Format B, the input and the logits once more. Weights: once in A, twice in B.
+    """
+    if (
+        not isinstance(model, ResNet)
+        or not isinstance(model.maxpool, nn.Identity)
+        or not all(isinstance(block, BasicBlock) for stage in _stages(model) for block in stage)
+    ):
+        raise ValueError(
+            "accounting 'paper' knows torchvision's ResNets of basic blocks without max pooling "
+            "(resnet18 and resnet34 for images up to 64 pixels); use 'saved-tensors' for "
+            f"{type(model).__name__}"
+        )
+    if not isinstance(images, Tensor) or images.ndim != 4:
+        raise ValueError(
+            "accounting 'paper' takes one batch of images, a tensor of four dimensions; got "
+            f"{f'shape {tuple(images.shape)}' if isinstance(images, Tensor) else type(images)}"
+        )
+    batch_size = len(images)
+    sizes: dict[nn.Module, int] = {}
+
+    def measure(module: nn.Module, inputs: object, output: Tensor) -> None:
+        sizes[module] = output.numel() // batch_size
+
+    network: Any = forward_pass(model, images, measure).network
+    image = math.prod(images.shape[1:])
+    logits = sizes[network.fc]
+    activations = 4 * sizes[network.conv1] + sizes[network.avgpool] + 2 * logits + image
+    for stage in _stages(network):
+        for block in stage:
+            activations += (13 if block.downsample is None else 15) * sizes[block]
+    parameters = sum(p.numel() for p in model.parameters())
+    return Counts(
+        weights=(parameters, 0),
+        activations=(2 * batch_size * activations, batch_size * (image + 2 * logits)),
+        optimizer=(0, 2 * parameters),
+    )
+
+
+def _stages(model: Any) -> tuple[nn.Sequential, ...]:
+    return model.layer1, model.layer2, model.layer3, model.layer4

@@ -1,0 +1,213 @@
+"""One forward pass of a network's copy, and the floats that it saves for the backward pass.
+
+The pass runs on fake tensors, which know their shape, dtype and device but have no data: nothing
+is computed or allocated, and every operation takes the kernel that it takes on that device. Only
+a network that asks for values (a branch on a sum, a mask that selects) runs on real numbers.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import random
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch._dynamo import eval_frame
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    unset_fake_temporarily,
+)
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from optuna_peppp.lowprecision.memory.copies import Copier, OnCpu, WithoutData, is_hollow, is_sparse
+
+_compiled_functions_eager: Callable[[], AbstractContextManager[None]] = getattr(
+    eval_frame, "_use_eager_on_nested_compile", nullcontext
+)
+"""For this thread only, which ``torch.compiler.set_stance`` is not; older PyTorch has none."""
+ModuleHook = Callable[[nn.Module, Any, Any], None]
+_NEED_VALUES: Final = (DataDependentOutputException, DynamicOutputShapeException)
+_STACK: Final = 4
+"""Frames from a warning here to the caller of a function of ``memory``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardPass:
+    """What ran and what it saved.
+
+    Attributes:
+        network: The copy that ran; its parameters have their shapes, lazy ones too, but
+            may have no data.
+        saved: Floats that the pass saved for the backward pass, parameters and buffers aside. A
+            storage counts once, however many saved tensors are views of it; a complex number
+            counts as two floats. What the network itself keeps elsewhere (on the host, by
+            ``save_on_cpu``) or computes again (``checkpoint``) is not counted.
+    """
+
+    network: nn.Module
+    saved: int
+
+
+def floats_of(tensor: Tensor) -> int:
+    """Numbers of a tensor, a complex one being two."""
+    return tensor.numel() * (2 if tensor.is_complex() else 1)
+
+
+def forward_pass(model: nn.Module, inputs: Any, hook: ModuleHook | None = None) -> ForwardPass:
+    """Runs a copy of a network in training mode; neither the network nor its inputs change.
+
+    Args:
+        model: Any module. Data-parallel and compiled modules run as what they wrap: as one, eager.
+        inputs: What the network is called with. A tuple is taken as its arguments and a mapping
+            as its keyword arguments, where its ``forward`` takes these; all else, and what
+            ``forward`` does not take so, is its one argument. Tensors may lie on the device
+            ``meta``, and those on the CPU follow the network to its device.
+        hook: Forward hook of every module of the copy.
+
+    Raises:
+        ValueError: The network needs values, which a model on the device ``meta`` has not.
+        Exception: Whatever the network raises on these inputs.
+
+    Warns:
+        UserWarning: The network needed values: one real forward pass ran on the CPU.
+    """
+    with (
+        _random_state_kept(),
+        _quiet(),
+        unset_fake_temporarily(),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        try:
+            return _run(model, inputs, hook, WithoutData(model))
+        except Exception as error:  # whatever a network raises where a tensor has no value
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            if any(map(is_hollow, [*model.parameters(), *model.buffers()])):
+                if not isinstance(error, _NEED_VALUES):
+                    raise
+                raise ValueError(
+                    f"model must have data, because {type(model).__name__} asks for values "
+                    f"({reason}); got parameters without data: build it on the CPU"
+                ) from error
+        result = _run(model, inputs, hook, OnCpu())
+    warnings.warn(
+        f"{type(model).__name__} cannot run on tensors without data ({reason}); what it saves was "
+        "counted in one real forward pass of the whole batch on the CPU",
+        UserWarning,
+        stacklevel=_STACK,
+    )
+    return result
+
+
+def _run(model: nn.Module, inputs: Any, hook: ModuleHook | None, copier: Copier) -> ForwardPass:
+    network = copier.network(model).train()
+    arguments, keywords = _arguments(network, copier.inputs(inputs))
+    if hook is not None:
+        for module in network.modules():
+            module.register_forward_hook(hook)
+    own = [*network.parameters(), *network.buffers(), *model.parameters(), *model.buffers()]
+    # Keeping these and the saved tensors alive keeps the identity of each storage its own.
+    own = copier.as_seen(own)
+    saved: dict[int, Tensor] = {}
+
+    def save(tensor: Tensor) -> Tensor:
+        for part in _parts(tensor):
+            if part.is_floating_point() or part.is_complex():
+                saved.setdefault(_storage(part), part)
+        return tensor
+
+    with (
+        copier.mode,
+        _compiled_functions_eager(),
+        saved_tensors_hooks(save, lambda tensor: tensor),
+    ):
+        output = network(*arguments, **keywords)
+    del output
+    own += copier.as_seen(copier.materialized)
+    storages = {_storage(part) for tensor in own for part in _parts(tensor)}
+    return ForwardPass(
+        network, sum(_floats(t) for storage, t in saved.items() if storage not in storages)
+    )
+
+
+def _arguments(network: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    if type(inputs) is tuple:
+        arguments, keywords = inputs, {}
+    elif isinstance(inputs, Mapping) and all(isinstance(key, str) for key in inputs):
+        arguments, keywords = (), dict(inputs)
+    else:
+        return (inputs,), {}
+    try:
+        signature = inspect.signature(network.forward)
+    except ValueError:  # not written in Python
+        return arguments, keywords
+    try:
+        signature.bind(*arguments, **keywords)
+    except TypeError:
+        return (inputs,), {}
+    return arguments, keywords
+
+
+def _parts(tensor: Tensor) -> Iterator[Tensor]:
+    """The tensors with a storage that a tensor consists of."""
+    if is_traceable_wrapper_subclass(tensor):
+        for name in tensor.__tensor_flatten__()[0]:
+            yield from _parts(getattr(tensor, name))
+    elif is_sparse(tensor):
+        yield tensor._values() if tensor.layout == torch.sparse_coo else tensor.values()
+    else:
+        yield tensor
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _floats(tensor: Tensor) -> int:
+    """Numbers that the whole storage of a tensor holds."""
+    size = tensor.element_size() // (2 if tensor.is_complex() else 1)
+    return tensor.untyped_storage().nbytes() // size
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what PyTorch logs in this thread of operations that fail: they are raised, too."""
+    thread = threading.get_ident()
+
+    def elsewhere(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    logger.addFilter(elsewhere)
+    try:
+        yield
+    finally:
+        logger.removeFilter(elsewhere)
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Fixes what is drawn inside (layers that are dropped), and leaves no trace of it."""
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices):
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        torch.default_generator.manual_seed(0)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002

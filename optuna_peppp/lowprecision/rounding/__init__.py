@@ -1,0 +1,1 @@
+"""Numbers in low precision: formats, rounding, and what is rounded where."""

@@ -1,0 +1,163 @@
+"""Forward and backward passes of any module in low precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder
+from optuna_peppp.lowprecision.simulation.checkpoints import Function, resumed_by
+from optuna_peppp.lowprecision.simulation.dataflow import calls_of_logits
+from optuna_peppp.lowprecision.simulation.fast_paths import without_fast_paths
+from optuna_peppp.lowprecision.simulation.sites import Call, OutputRounding
+from optuna_peppp.lowprecision.simulation.straight_through import (
+    leaves_of,
+    rounded,
+    rounded_weights,
+)
+
+
+class LowPrecisionModule(nn.Module):
+    """A module computing in low precision, taken as its author wrote it.
+
+    Weights, the network's input, the output of every submodule and the gradients of those
+    outputs are rounded as the quantizer's scheme says; in training and in evaluation alike.
+    Rounding happens at module boundaries: what a ``forward`` computes with plain functions
+    between two modules stays float32 until the next one returns.
+
+    The logits are what the last modules return: those whose results reach the network's output
+    by functions only, be it inside a container, as a view, or through a softmax; and the output
+    itself. Gradients can be derived again. Parts that ``torch.utils.checkpoint`` computes again
+    are rounded as they were.
+
+    The wrapped module is not changed: its parameters and buffers are those being trained, and
+    hooks are on it only while it runs.
+
+    Args:
+        module: Any module.
+        quantizer: Rounds its tensors.
+
+    Raises:
+        ValueError: The module holds an embedding that changes its weights in the forward pass,
+            or whose gradients are sparse; or it is an ``nn.DataParallel``.
+    """
+
+    def __init__(self, module: nn.Module, quantizer: Quantizer) -> None:
+        super().__init__()
+        _check(module)
+        self.module = module
+        self.quantizer = quantizer
+        self.outputs = OutputRounding()
+        # They differ where a network has outputs for its training alone.
+        self._logits: dict[bool, frozenset[Call]] = {}
+
+    def forward(self, *inputs: Any, **named_inputs: Any) -> Any:
+        """Calls the module on inputs of any structure; its output is the logits.
+
+        Raises:
+            RuntimeError: A backward pass computes all of this module again, and rounding is
+                stochastic with a generator, whose numbers it would draw anew.
+        """
+        gradients = torch.is_grad_enabled()
+        # Tensors made in inference mode have no version, which tells of a change in place.
+        with torch.inference_mode(False), torch.set_grad_enabled(gradients):
+            self._find_logits((inputs, named_inputs))
+            rounder = self.quantizer.rounder(self._device((inputs, named_inputs)))
+            if rounder.keys is not None and self.quantizer.generator is not None:
+                _refuse_recomputation()
+            with self.hooked(), resumed_by(self._bookmark):
+                return self.compute(rounder, *inputs, **named_inputs)
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        """Puts the hooks on that :meth:`compute` needs."""
+        with self.outputs.on(self.module), without_fast_paths(self.module):
+            yield
+
+    def compute(self, rounder: Rounder, *inputs: Any, **named_inputs: Any) -> Any:
+        """The passes themselves: what of a :meth:`forward` can be compiled."""
+        outputs = self.outputs
+        try:
+            weights = rounded_weights(rounder, dict(self.module.named_parameters()))
+            logits = self._logits.get(self.module.training, frozenset())
+            outputs.begin(rounder, logits, weights)
+            inputs, named_inputs = rounded(rounder, (inputs, named_inputs), "input", None)
+            output = functional_call(self.module, weights, inputs, named_inputs)
+            return outputs.finish(output)
+        finally:
+            outputs.end()
+
+    def _find_logits(self, inputs: Any) -> None:
+        if self.module.training not in self._logits and self.quantizer.precision is not None:
+            self._logits[self.module.training] = calls_of_logits(self.module, inputs)
+
+    def _bookmark(self) -> Callable[[Function], Function]:
+        """Functions that are called as if the pass stood where it stands now."""
+        part = self.outputs.part()
+
+        def resuming(function: Function) -> Function:
+            def resumed(*arguments: Any, **named: Any) -> Any:
+                with ExitStack() as stack:
+                    if not self.outputs.running:
+                        stack.enter_context(self.hooked())
+                    stack.enter_context(self.outputs.resumed(part))
+                    stack.enter_context(resumed_by(self._bookmark))
+                    weights = {f"module.{name}": weight for name, weight in part.weights.items()}
+                    caller = _Caller(self.module)
+                    return functional_call(caller, weights, (function, *arguments), named)
+
+            return resumed
+
+        return resuming
+
+    def _device(self, inputs: Any) -> torch.device:
+        tensors = [*self.module.parameters(), *leaves_of(inputs)]
+        return next((x.device for x in tensors if isinstance(x, Tensor)), torch.device("cpu"))
+
+
+class _Caller(nn.Module):
+    """Calls a function while the tensors of a module are others."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, function: Function, *arguments: Any, **named: Any) -> Any:
+        return function(*arguments, **named)
+
+
+def _check(module: nn.Module) -> None:
+    if isinstance(module, nn.DataParallel):
+        raise ValueError(
+            "module must not be an nn.DataParallel, whose replicas do not see rounded weights; "
+            "give its attribute module instead"
+        )
+    for name, submodule in module.named_modules():
+        if not isinstance(submodule, (nn.Embedding, nn.EmbeddingBag)):
+            continue
+        described = f"module {name!r} ({type(submodule).__name__})"
+        if submodule.max_norm is not None:
+            raise ValueError(
+                f"{described} has max_norm={submodule.max_norm}, by which a forward pass changes "
+                "weights that are rounded there; make it without max_norm and limit the norms "
+                "after each step of the optimizer"
+            )
+        if submodule.sparse:
+            raise ValueError(
+                f"{described} has sparse=True, and sparse gradients cannot be rounded; "
+                "make it with sparse=False"
+            )
+
+
+def _refuse_recomputation() -> None:
+    if torch._C._current_graph_task_id() != -1:
+        raise RuntimeError(
+            "a backward pass computes a LowPrecisionModule again, whose stochastic rounding would "
+            "draw other numbers from its generator; checkpoint parts of the module inside it, or "
+            "make its Quantizer without a generator"
+        )

@@ -1,0 +1,137 @@
+"""Straight-through estimators: tensors rounded forward, their gradients backward."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from optuna_peppp.lowprecision.rounding.scheme import Role, Rounder
+
+_HIGHER: Final = 2**20
+"""Where the streams of second derivatives begin: no network has so many tensors."""
+
+
+def rounded(
+    rounder: Rounder, values: Any, forward: Role, backward: Role | None, index: int = 0
+) -> Any:
+    """The structure with every tensor of numbers that are not integers rounded, and its gradient.
+
+    Args:
+        rounder: Of the pass.
+        values: Tensors in containers of any kind, dataclasses among them.
+        forward: Role of the tensors.
+        backward: Role of their gradients; None leaves those as they are.
+        index: Number of the first leaf; the others follow.
+    """
+
+    def one(leaf: Any, place: int) -> Any:
+        if isinstance(leaf, Tensor) and is_rounded(leaf):
+            return _Rounding.apply(leaf, rounder, forward, backward, place)
+        return leaf
+
+    return map_leaves(one, values, index)[0]
+
+
+def is_rounded(x: Tensor) -> bool:
+    """Whether a tensor holds numbers that a format can hold: no integers, indices or masks."""
+    return x.is_floating_point() or x.is_complex()
+
+
+def map_leaves(function: Callable[[Any, int], Any], values: Any, index: int = 0) -> tuple[Any, int]:
+    """Calls a function on every leaf of a structure and its number, from ``index``.
+
+    Returns:
+        The structure of what it returned, and the number after the last.
+    """
+    leaves, structure = tree_flatten(values)
+    for place, leaf in enumerate(leaves):
+        if is_dataclass(leaf) and not isinstance(leaf, type):
+            leaves[place] = copy.copy(leaf)
+            for field in fields(leaf):
+                value, index = map_leaves(function, getattr(leaf, field.name), index)
+                object.__setattr__(leaves[place], field.name, value)  # it may be frozen
+        else:
+            leaves[place] = function(leaf, index)
+            index += 1
+    return tree_unflatten(leaves, structure), index
+
+
+def leaves_of(values: Any) -> list[Any]:
+    """What a structure holds, in the order of :func:`map_leaves`."""
+    leaves: list[Any] = []
+    map_leaves(lambda leaf, _: leaves.append(leaf), values)
+    return leaves
+
+
+class _Rounding(torch.autograd.Function):
+    """Rounds the tensor forward and its gradient backward, where that can be derived again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, rounder: Rounder, forward: Role, backward: Role | None, index: int
+    ) -> Tensor:
+        ctx.rounder, ctx.roles, ctx.index = rounder, (forward, backward), index
+        result = rounder(x, forward, index)
+        # A copy, for the next module may work in place.
+        return x.clone() if result is x else result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        forward, backward = ctx.roles
+        if backward is None:
+            return gradient, None, None, None, None
+        # The complement, for the logits have one role forward and backward.
+        index = ~ctx.index if ctx.index >= 0 else ~ctx.index + _HIGHER
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            result = _Rounding.apply(gradient, ctx.rounder, backward, forward, index)
+        else:
+            result = ctx.rounder(gradient, backward, index)
+        return result, None, None, None, None
+
+
+class _Weights(torch.autograd.Function):
+    """Rounds all weights in one pass; their gradients are left to the optimizer."""
+
+    @staticmethod
+    def forward(ctx: Any, rounder: Rounder, *parameters: Tensor) -> tuple[Tensor, ...]:
+        # A weight that the network did not use has no gradient instead of one of zeros.
+        ctx.set_materialize_grads(False)
+        return tuple(rounded_together(parameters, rounder, "weights"))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        # The gradient of a conjugate is a lazy one, which an optimizer cannot change in place.
+        return None, *(g.resolve_conj() if g is not None else None for g in gradients)
+
+
+def rounded_weights(rounder: Rounder, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters as the passes see them; integers are left out."""
+    weights = {name: weight for name, weight in parameters.items() if is_rounded(weight)}
+    if not weights:
+        return {}
+    return dict(zip(weights, _Weights.apply(rounder, *weights.values()), strict=True))
+
+
+def rounded_together(tensors: Sequence[Tensor], rounder: Rounder, role: Role) -> list[Tensor]:
+    """Rounds many tensors in one pass a dtype and device instead of one call each.
+
+    Integers are left as they are.
+    """
+    results = [tensor.detach() for tensor in tensors]
+    groups: dict[tuple[torch.dtype, torch.device], list[int]] = {}
+    for place, tensor in enumerate(results):
+        if is_rounded(tensor):
+            groups.setdefault((tensor.dtype, tensor.device), []).append(place)
+    for index, places in enumerate(groups.values()):
+        # Joined by dtype: one that differs would change all the others.
+        flat = rounder(torch.cat([results[place].reshape(-1) for place in places]), role, index)
+        pieces = torch.split(flat, [results[place].numel() for place in places])
+        for place, piece in zip(places, pieces, strict=True):
+            results[place] = piece.view(results[place].shape)
+    return results

@@ -1,0 +1,87 @@
+"""Where TF32, in which tensor cores multiply, changes no product.
+
+TF32 reads operands with 8 exponent and 10 mantissa bits and adds products in float32. It is exact
+where every operand was rounded to a format within: weights, activations and their gradients are
+in Format A, but the network's input and the gradient of its logits are in Format B, whose widest
+have 11. Only convolutions are asked about, since those of matrix products are too few to matter in
+the networks here.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from optuna_peppp.configurations.formats import FloatFormat
+from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.lowprecision.rounding.quantize import quantize
+from optuna_peppp.lowprecision.rounding.scheme import Quantizer, RoundingScheme
+from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
+
+_TF32: Final = FloatFormat(8, 10)
+
+_OPERANDS: Final = {
+    torch.ops.aten.convolution.default: 2,
+    torch.ops.aten.convolution_backward.default: 3,
+}
+"""How many of the first arguments are multiplied."""
+
+
+def convolutions_fit_tf32(
+    network: nn.Module, precision: Precision | None, scheme: RoundingScheme, images: Tensor
+) -> bool:
+    """Whether TF32 is exact for every convolution of a training, forward and backward.
+
+    One pass is made on a copy, with all that is rounded rounded to TF32 itself: an operand that
+    does not fit was not rounded, such as a sum that a ``forward`` computes between two modules.
+
+    Args:
+        network: The module that is trained; left as it is.
+        precision: Its formats; None is float32, which does not fit.
+        scheme: What is rounded.
+        images: A few inputs of the network, at least two for batch norm.
+    """
+    if precision is None or not all(
+        fmt.exponent <= _TF32.exponent and fmt.mantissa <= _TF32.mantissa
+        for fmt in (precision.format_a, precision.format_b)
+    ):
+        return False
+    quantizer = Quantizer(Precision(_TF32, _TF32), replace(scheme, rounding="nearest"))
+    copied = LowPrecisionModule(copy.deepcopy(network).train(), quantizer)
+    with torch.enable_grad(), torch.random.fork_rng(), _Operands() as operands:
+        logits = copied(images)
+        torch.autograd.backward(logits, torch.randn_like(logits))
+    return bool(operands.fit)
+
+
+@contextmanager
+def convolutions_in_tf32(allowed: bool) -> Iterator[None]:
+    """Lets cuDNN convolve in TF32 within this block, or forbids it; torch's default allows it."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+class _Operands(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Looks at the operands of every convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.fit = True
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        for operand in args[: _OPERANDS.get(func, 0)]:
+            self.fit = self.fit and torch.equal(quantize(operand, _TF32), operand)
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,1 @@
+"""Trainings: batches, steps, the loop, and the named experiment."""

@@ -1,0 +1,82 @@
+"""A data set on the device, in batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from optuna_peppp.lowprecision.datasets.images import rows_at_once
+from optuna_peppp.lowprecision.datasets.loading import ImageData
+
+_TEST_BATCH: Final = 500
+
+
+class Batches:
+    """A data set on the device, standardized with the statistics of its training images."""
+
+    def __init__(self, data: ImageData, device: torch.device) -> None:
+        self.device = device
+        self._train = data.train_images.to(device), data.train_labels.to(device)
+        self._test = data.test_images.to(device), data.test_labels.to(device)
+        mean, std = _statistics(data.train_images)
+        self._mean = mean.view(-1, 1, 1).to(device)
+        self._std = std.view(-1, 1, 1).to(device)
+
+    def shuffled(self, batch_size: int, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """All training images, as they are stored, and labels once, in a new order."""
+        images, labels = self._train
+        indices = torch.randperm(len(labels), generator=order).to(self.device)
+        for batch in torch.split(indices, batch_size):
+            # Batch norm cannot train on a single image: one left over waits for the next epoch.
+            if len(batch) > 1 or min(batch_size, len(labels)) == 1:
+                yield images[batch], labels[batch]
+
+    def sample(self) -> Tensor:
+        """Two training images as the network takes them."""
+        return self.standardized(self._train[0][:2])
+
+    def standardized(self, images: Tensor) -> Tensor:
+        """Stored images as the network takes them."""
+        return (images.float() - self._mean) / self._std
+
+    @torch.no_grad()
+    def error(self, network: nn.Module) -> float:
+        """Share of the test images that a network misclassifies."""
+        network.eval()
+        images, labels = self._test
+        wrong = torch.zeros((), dtype=torch.int64, device=self.device)
+        for start in range(0, len(labels), _TEST_BATCH):
+            batch = slice(start, start + _TEST_BATCH)
+            # The logits of a diverged network are NaN; argmax answers the first class then.
+            predicted = network(self.standardized(images[batch])).argmax(1)
+            wrong += (predicted != labels[batch]).sum()
+        return int(wrong) / len(labels)
+
+
+def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of every channel of uint8 images, float32 (channels,).
+
+    They follow from how often each of the 256 values occurs: exact integers, counted a few images
+    at a time. A channel of one value, which has no deviation, counts as if it had 1.
+    """
+    channels = images.shape[1]
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    # Counting widens pixels to int64.
+    for chunk in torch.split(images, rows_at_once(8 * images[0].numel())):
+        for channel in range(channels):
+            pixels = chunk[:, channel].flatten().cpu().numpy()
+            counts[channel] += np.bincount(pixels, minlength=256)
+    means, deviations = [], []
+    for row in counts.tolist():
+        number = sum(row)
+        total = sum(value * count for value, count in enumerate(row))
+        squares = sum(value**2 * count for value, count in enumerate(row))
+        means.append(total / number)
+        variance = (number * squares - total**2) / (number * max(1, number - 1))
+        deviations.append(max(1.0, math.sqrt(variance)))
+    return torch.tensor(means), torch.tensor(deviations)

@@ -1,0 +1,149 @@
+"""Training of any classifier in low precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from optuna_peppp.choices import check_choice
+from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.lowprecision.datasets.loading import ImageData
+from optuna_peppp.lowprecision.rounding.quantize import BACKENDS, Backend
+from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, Quantizer, RoundingScheme
+from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
+from optuna_peppp.lowprecision.simulation.optimizer import OPTIMIZERS, LowPrecisionOptimizer
+from optuna_peppp.lowprecision.simulation.tf32 import convolutions_fit_tf32, convolutions_in_tf32
+from optuna_peppp.lowprecision.training.batches import Batches
+from optuna_peppp.lowprecision.training.devices import resolve_device
+from optuna_peppp.lowprecision.training.randomness import RandomStreams
+from optuna_peppp.lowprecision.training.step import TrainingStep
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """One measurement: what a training reached.
+
+    Attributes:
+        error: Share of misclassified test images, the mean of ``errors``.
+        errors: The test error after each of the last epochs that were averaged.
+        diverged: Whether the loss became NaN or infinite; then ``error`` is that of the network
+            as it stood at the end of that epoch.
+        epochs: Epochs trained.
+    """
+
+    error: float
+    errors: tuple[float, ...]
+    diverged: bool
+    epochs: int
+
+
+def train(
+    model: nn.Module,
+    data: ImageData,
+    precision: Precision | None,
+    *,
+    learning_rate: float = 0.001,
+    epochs: int = 10,
+    batch_size: int = 32,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    optimizer: str = "sgd",
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    averaged_epochs: int = 3,
+    scheme: RoundingScheme = DEFAULT_SCHEME,
+    backend: Backend = "compiled",
+    on_epoch: Callable[[int], None] | None = None,
+) -> TrainingResult:
+    """Trains a classifier in simulated low precision and tests it (paper, Section 4).
+
+    The same arguments give the same result on the same machine, also in several threads. Networks
+    that draw from torch's default generators, ``random`` or ``numpy.random`` find numbers of this
+    training there; between epochs, for ``on_epoch`` and afterwards, the process's random state and
+    its settings of cuDNN are as they were. For that, trainings of one process take turns, an epoch
+    at a time: those that are to run side by side want processes of their own. Other threads should
+    not seed or draw from the process's generators meanwhile.
+
+    Args:
+        model: Any module from images, float32 (batch, channels, height, width) with mean 0 and
+            standard deviation 1 per channel, to logits (batch, classes). It is trained in place
+            and moved to ``device``; afterwards its parameters hold the weight accumulators.
+        data: The data set; every epoch visits the training images in a new order.
+        precision: The two formats, or None to train in float32 throughout.
+        learning_rate: Step size.
+        epochs: Passes over the training images.
+        batch_size: Images a step.
+        seed: Seed of the order of images, of stochastic rounding and of all that the network draws.
+        device: Where to train: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``, a CUDA device
+            where there is one.
+        optimizer: ``"sgd"``, ``"adam"`` or ``"adamw"``.
+        momentum: Momentum of ``"sgd"``; the others ignore it.
+        weight_decay: Weight decay.
+        averaged_epochs: The reported error is the mean over this many last epochs, which takes
+            out most of the noise between seeds.
+        scheme: What is rounded to which format, and how.
+        backend: ``"compiled"``, the whole training step as one graph, the same for all
+            precisions (eager, with one warning, where it cannot be compiled or would be compiled
+            again and again); ``"eager"``, the reference; ``"qpytorch"``, eager with the kernels of
+            QPyTorch.
+        on_epoch: Called after every epoch with the number of epochs done.
+
+    Raises:
+        ValueError: A number that is out of range, an unknown optimizer or backend, or a device
+            that this machine does not have.
+    """
+    _check(learning_rate, epochs, batch_size, averaged_epochs)
+    check_choice("optimizer", optimizer, OPTIMIZERS)
+    check_choice("backend", backend, BACKENDS)
+    device = resolve_device(device)
+    if precision is None:
+        scheme = replace(scheme, loss_scale=1.0)
+    generator = torch.Generator(device).manual_seed(seed)
+    order = torch.Generator().manual_seed(seed)
+    quantizer = Quantizer(precision, scheme, generator, backend)
+    model = model.to(device)
+    network = model if precision is None else LowPrecisionModule(model, quantizer)
+    settings: dict[str, Any] = {"lr": learning_rate, "weight_decay": weight_decay}
+    if optimizer == "sgd":
+        settings["momentum"] = momentum
+    update = LowPrecisionOptimizer(OPTIMIZERS[optimizer](model.parameters(), **settings), quantizer)
+    batches = Batches(data, device)
+    step = TrainingStep(network, update, batches, quantizer)
+    with RandomStreams(seed, device).lent():
+        fits = device.type == "cuda" and convolutions_fit_tf32(
+            model, precision, scheme, batches.sample()
+        )
+    streams = RandomStreams(seed, device)
+    errors: list[float] = []
+    for epoch in range(1, epochs + 1):
+        with streams.lent(), convolutions_in_tf32(fits):
+            network.train()
+            step.begin_epoch()
+            for images, labels in batches.shuffled(batch_size, order):
+                step(images, labels)
+            # The only number of an epoch that the program waits for.
+            diverged = not math.isfinite(float(step.loss))
+            if diverged or epoch > epochs - averaged_epochs:
+                errors.append(batches.error(network))
+        if on_epoch is not None:
+            on_epoch(epoch)
+        if diverged:
+            return TrainingResult(errors[-1], (errors[-1],), True, epoch)
+    return TrainingResult(sum(errors) / len(errors), tuple(errors), False, epochs)
+
+
+def _check(learning_rate: float, epochs: int, batch_size: int, averaged_epochs: int) -> None:
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate must be positive; got {learning_rate!r}")
+    for name, value in (
+        ("epochs", epochs),
+        ("batch_size", batch_size),
+        ("averaged_epochs", averaged_epochs),
+    ):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1; got {value!r}")

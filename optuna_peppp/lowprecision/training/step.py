@@ -1,0 +1,269 @@
+"""One training step: the reference, and the same compiled once for all configurations."""
+
+from __future__ import annotations
+
+import functools
+import random
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from optuna_peppp.lowprecision.rounding.quantize import can_compile
+from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder
+from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
+from optuna_peppp.lowprecision.simulation.optimizer import (
+    LowPrecisionOptimizer,
+    UpdateGroup,
+    update,
+)
+from optuna_peppp.lowprecision.training.batches import Batches
+from optuna_peppp.lowprecision.training.randomness import default_generators
+
+_SETTINGS: Final[dict[str, Any]] = {
+    # Forward and backward pass become one graph.
+    "trace_autograd_ops": True,
+    # One graph for each network, image size, scheme and optimizer that a process trains.
+    "recompile_limit": 64,
+}
+"""Settings of ``torch._dynamo`` for the compiled step."""
+
+_OPTIONS: Final[dict[str, Any]] = {
+    # Dropout draws what it draws eagerly.
+    "fallback_random": True,
+    # What several kernels read is computed once where it takes more operations than this: a
+    # rounding to nearest takes 34, and the default on the CPU repeats it for every reader.
+    "realize_opcount_threshold": 33,
+}
+"""Options of Inductor for the compiled step."""
+
+_WARM_UP: Final = 3
+"""Compiled steps on CUDA before the kernels are recorded."""
+
+_RECOMPILATIONS: Final = 2
+"""How often one training may have its step compiled anew before it goes on eagerly."""
+
+
+class TrainingStep:
+    """Trains a network on one batch at a time.
+
+    The first step of a training is eager, and so is the one on a batch of another size, the last
+    of an epoch. All others are one compiled graph of forward pass, backward pass and update. It
+    takes what a configuration chooses as tensors, and so serves all of them; on CUDA its kernels
+    are recorded and replayed. Where the graph cannot be made or fails, nothing of that step is
+    left, and the training goes on eagerly, as it does where every step would be another graph.
+
+    Args:
+        network: To train, in low precision where it is a :class:`LowPrecisionModule`.
+        optimizer: Of its parameters.
+        batches: The data.
+        quantizer: Of the network and the optimizer.
+
+    Attributes:
+        loss: Sum of the losses of all steps of the epoch, a scalar on the device.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: LowPrecisionOptimizer,
+        batches: Batches,
+        quantizer: Quantizer,
+    ) -> None:
+        self.loss = torch.zeros((), device=batches.device)
+        self._network = network
+        self._optimizer = optimizer
+        self._batches = batches
+        self._quantizer = quantizer
+        self._compiles = quantizer.backend == "compiled" and can_compile()
+        self._compiled: _CompiledStep | None = None
+        self._recompilations = 0
+        self._generators = default_generators(batches.device)
+        if quantizer.generator is not None:
+            self._generators.append(quantizer.generator)
+        self._size = 0
+
+    def __call__(self, images: Tensor, labels: Tensor) -> None:
+        """Trains on a batch of images, as they are stored."""
+        if self._compiles and len(labels) == self._size and self._run_compiled(images, labels):
+            return
+        self._optimizer.zero_grad()
+        loss = cross_entropy(self._network(self._batches.standardized(images)), labels)
+        torch.autograd.backward(self._optimizer.scale(loss))
+        self._optimizer.step()
+        self.loss += loss.detach()
+        self._size = self._size or len(labels)
+
+    def begin_epoch(self) -> None:
+        """Sets the loss to zero, and has recorded kernels recorded anew.
+
+        They run no Python: what a caller changed in the network since, they would not see.
+        """
+        self.loss.zero_()
+        if self._compiled is not None:
+            self._compiled.forget_recording()
+
+    def _run_compiled(self, images: Tensor, labels: Tensor) -> bool:
+        """Whether the compiled step was taken; where it cannot be, tells why, once."""
+        states = [(generator, generator.get_state()) for generator in self._generators]
+        graphs = _graphs()
+        try:
+            recompiles = self._compiled is not None
+            if self._compiled is None or not self._compiled.fits(self._optimizer):
+                self._compiled = _CompiledStep(
+                    self._network,
+                    self._optimizer,
+                    self._quantizer,
+                    self._batches,
+                    images,
+                    labels,
+                    self.loss,
+                )
+            self._compiled(images, labels)
+        except Exception as error:  # what cannot be compiled raises whatever it pleases
+            for generator, state in states:
+                generator.set_state(state)
+            self._give_up((str(error).strip() or type(error).__name__).splitlines()[0])
+            return False
+        self._recompilations += recompiles and _graphs() != graphs
+        if self._recompilations == _RECOMPILATIONS:
+            self._give_up("what the network or a schedule changes makes it another one each time")
+        return True
+
+    def _give_up(self, reason: str) -> None:
+        self._compiles, self._compiled = False, None
+        warnings.warn(
+            f"PyTorch {torch.__version__} cannot compile this training step ({reason}); "
+            "training eagerly, which is slower",
+            stacklevel=4,
+        )
+
+
+class _CompiledStep:
+    """The compiled step of one training, with the tensors that it changes in place."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: LowPrecisionOptimizer,
+        quantizer: Quantizer,
+        batches: Batches,
+        images: Tensor,
+        labels: Tensor,
+        loss: Tensor,
+    ) -> None:
+        if isinstance(network, LowPrecisionModule) and network.outputs.container_in_place:
+            raise ValueError("a module changes in place what a submodule of it returned")
+        self._network = network
+        self._settings, self._groups = optimizer.settings(), optimizer.groups()
+        self._rounders = quantizer.rounder(images.device), quantizer.rounder(images.device)
+        self._inputs = images.clone(), labels.clone()
+        self._arguments = (network, self._groups, *self._rounders, batches, *self._inputs, loss)
+        states = [s for group in self._groups for state in group.states for s in state.values()]
+        self._backup = _Backup([*network.parameters(), *network.buffers(), *states, loss])
+        self._calls = 0
+        self._recorded: torch.cuda.CUDAGraph | None = None
+
+    def fits(self, optimizer: LowPrecisionOptimizer) -> bool:
+        """Whether the optimizer still has the settings that are part of the graph."""
+        if optimizer.settings() != self._settings:
+            return False
+        optimizer.renew(self._groups)
+        return True
+
+    def forget_recording(self) -> None:
+        """Runs as compiled at the next call, and records that."""
+        self._recorded = None
+        self._calls = min(self._calls, _WARM_UP - 1)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> None:
+        """Takes the step, or raises and leaves the training as it was."""
+        if self._calls:
+            for rounder in self._rounders:
+                rounder.renew()
+        for place, value in zip(self._inputs, (images, labels), strict=True):
+            place.copy_(value)
+        self._calls += 1
+        if self._recorded is not None:
+            self._recorded.replay()
+            return
+        try:
+            python = random.getstate()
+            self._run()
+            # What is replayed runs no Python, and would draw the same number again.
+            if images.is_cuda and self._calls == _WARM_UP and random.getstate() == python:
+                recorded = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(recorded):
+                    self._run()
+                self._recorded = recorded
+        except Exception:
+            self._backup.restore()
+            raise
+
+    def _run(self) -> None:
+        network = self._network
+        self._backup.save()
+        with ExitStack() as stack:
+            if isinstance(network, LowPrecisionModule):
+                stack.enter_context(network.hooked())
+            stack.enter_context(torch._dynamo.config.patch(**_SETTINGS))
+            _compiled()(*self._arguments)
+
+
+class _Backup:
+    """Copies of tensors that a step changes, as they were before it."""
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        # One kernel copies all tensors of a kind.
+        kinds: dict[Any, dict[int, Tensor]] = {}
+        for tensor in tensors:
+            kinds.setdefault((tensor.dtype, tensor.device), {})[id(tensor)] = tensor.detach()
+        self._pairs = [
+            (list(kind.values()), [tensor.clone() for tensor in kind.values()])
+            for kind in kinds.values()
+        ]
+
+    def save(self) -> None:
+        for tensors, copies in self._pairs:
+            torch._foreach_copy_(copies, tensors)
+
+    def restore(self) -> None:
+        for tensors, copies in self._pairs:
+            torch._foreach_copy_(tensors, copies)
+
+
+def _graphs() -> int:
+    """How many graphs this process has compiled."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+
+@functools.cache
+def _compiled() -> Callable[..., None]:
+    return torch.compile(_training_step, dynamic=False, fullgraph=True, options=_OPTIONS)
+
+
+def _training_step(
+    network: nn.Module,
+    groups: Sequence[UpdateGroup],
+    of_passes: Rounder,
+    of_update: Rounder,
+    batches: Batches,
+    images: Tensor,
+    labels: Tensor,
+    total: Tensor,
+) -> None:
+    """Forward pass, backward pass and update; adds the loss to ``total``."""
+    inputs = batches.standardized(images)
+    if isinstance(network, LowPrecisionModule):
+        logits = network.compute(of_passes, inputs)
+    else:
+        logits = network(inputs)
+    loss = cross_entropy(logits, labels)
+    parameters = [parameter for group in groups for parameter in group.parameters]
+    gradients = torch.autograd.grad(loss * of_update.quantizer.scheme.loss_scale, parameters)
+    update(groups, gradients, of_update)
+    total += loss.detach()

@@ -1,0 +1,1 @@
+"""What past tasks tell of a new one."""

@@ -1,0 +1,289 @@
+"""The meta-model: what earlier tasks tell about how configurations relate.
+
+It holds two views of the same errors: the paper's embeddings, for its designs and its least
+squares (Section 3.2), and the prior of a new task's errors, for all else.
+
+Notation (paper, Section 3.2): E (n, d) errors of n tasks under d configurations, E ~ X Y' with
+X (n, k) embeddings of tasks and Y (d, k) embeddings of configurations, k the rank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from optuna_peppp.arrays import freeze
+from optuna_peppp.completion.cross_validation import Completed
+from optuna_peppp.configurations.space import ConfigurationSpace
+from optuna_peppp.corpora.matrix import ErrorMatrix
+from optuna_peppp.corpora.measurements import check_measurements, task_test_images
+from optuna_peppp.meta.averaging import learn
+from optuna_peppp.meta.cold_start import cold_prior
+from optuna_peppp.meta.file import ARRAYS, Stored, check_usable, read, write
+from optuna_peppp.meta.prior import TaskPrior
+
+_PRIOR_RESIDUALS: Final = 2
+"""Residuals of all configurations that stand for those a configuration lacks."""
+
+_COLD_RANK: Final = 3
+"""Dimensions of the embeddings without past tasks."""
+
+_SHOWN: Final = 3
+"""Configurations that a message names."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MetaModel:
+    """Embeddings of configurations, learned from earlier tasks.
+
+    Attributes:
+        space: The d configurations.
+        tasks: Names of the n tasks it learned from.
+        errors: Shape (n, d), the errors it learned from; where a task was measured in part, its
+            completion of rank k. Read-only, as all arrays here.
+        embeddings: Shape (d, k), Y: orthonormal columns, the strongest first.
+        mean: Shape (d,), the mean error of every configuration over tasks.
+        noise: Shape (d,), what the rank leaves unexplained of every configuration's error, a
+            standard deviation.
+        prior: The prior of a new task's errors.
+        selection: How rank, shrinkage and the prior were chosen, in words.
+    """
+
+    space: ConfigurationSpace
+    tasks: tuple[str, ...]
+    errors: NDArray[np.float64]
+    embeddings: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    prior: TaskPrior
+    selection: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tasks", tuple(self.tasks))
+        n, d = len(self.tasks), len(self.space)
+        k = np.size(self.embeddings) // d
+        for name, shape in zip(ARRAYS, ((n, d), (d, k), (d,), (d,)), strict=True):
+            freeze(self, name, shape)
+        check_usable(d, [getattr(self, name) for name in ARRAYS], self.prior)
+
+    @property
+    def rank(self) -> int:
+        """The number k of embedding dimensions."""
+        return int(self.embeddings.shape[1])
+
+    @classmethod
+    def fit(
+        cls,
+        matrix: ErrorMatrix,
+        *,
+        rank: int | None = None,
+        shrinkage: float | None = None,
+        test_images: ArrayLike | None = None,
+    ) -> Self:
+        """Learns embeddings by truncated SVD, E ~ X Y' (paper, Section 3.2), and the prior.
+
+        For the embeddings, a matrix with missing entries is completed first, by SoftImpute of
+        what main effects of tasks and configurations leave over. Rank and shrinkage that are not
+        given are chosen by cross-validation on the observed entries. The prior is learned from
+        the observed entries alone, by factor analysis, judged by tasks that are left out.
+        ``selection`` tells the outcomes. Tasks without any measurement are left out.
+
+        Args:
+            matrix: Errors of n tasks under d configurations; every configuration was measured
+                on one task at least.
+            rank: Dimensions of the embeddings and of the prior's model; by default chosen from
+                2 to 5 for the embeddings, and averaged over these for the prior, as far as there
+                are tasks and configurations.
+            shrinkage: Of SoftImpute, by default chosen; without effect on complete rows.
+            test_images: How many images errors were counted on: shape (n,), of every task, or
+                one number; where known.
+
+        Raises:
+            ValueError: Fewer than two tasks or fewer than ``rank``, a configuration that was
+                never measured, ``rank`` not between 1 and min(n, d), or ``shrinkage`` not
+                positive.
+        """
+        observed = matrix.observed
+        rows = np.flatnonzero(observed.any(axis=1))
+        errors = matrix.errors[rows]
+        _check_sufficient(matrix, len(rows), rank)
+        images = None if test_images is None else task_test_images(test_images, len(observed))[rows]
+        learned = learn(errors, rank=rank, test_images=images)
+        complete = bool(observed[rows].all())
+        selection = f"rank {rank}, as asked for."
+        if rank is None or not complete:
+            completed = Completed.of(errors, rank=rank, shrinkage=shrinkage)
+            rank, selection = completed.selection.rank, str(completed.selection)
+        if complete:
+            embeddings = np.linalg.svd(errors, full_matrices=False)[2][:rank].T
+            noise = _noise(errors, embeddings)
+        else:
+            errors, embeddings = completed.matrix, completed.embeddings
+            noise = _noise_held_out(completed.residuals)
+        # The SVD leaves signs open: the largest entry of every dimension is positive.
+        largest = np.abs(embeddings).argmax(axis=0)
+        embeddings = embeddings * np.sign(embeddings[largest, np.arange(rank)])
+        tasks = tuple(matrix.tasks[row] for row in rows)
+        mean = errors.mean(axis=0)
+        words = f"Embeddings: {selection}\n{learned}"
+        return cls(matrix.space, tasks, errors, embeddings, mean, noise, learned.prior, words)
+
+    @classmethod
+    def cold(cls, space: ConfigurationSpace) -> Self:
+        """A meta-model without any past task: what the space itself tells.
+
+        Its prior compares configurations by their bits (:mod:`optuna_peppp.meta.cold_start`); its
+        embeddings are the leading directions in which errors may vary.
+        """
+        prior = cold_prior(space)
+        model = prior.models[0]
+        strongest = np.argsort(-np.square(model.loadings).sum(axis=0), kind="stable")[:_COLD_RANK]
+        embeddings = model.loadings[:, strongest]
+        embeddings = embeddings / np.linalg.norm(embeddings, axis=0)
+        left = np.square(model.loadings).sum(axis=1) - np.square(model.loadings[:, strongest]).sum(
+            axis=1
+        )
+        noise = np.sqrt(model.noise + left)
+        words = "No past tasks: configurations are compared by their bits."
+        return cls(
+            space, (), np.empty((0, len(space))), embeddings, model.mean, noise, prior, words
+        )
+
+    def predict(
+        self, indices: ArrayLike, errors: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Predicts all errors of a new task from a few measurements (paper, Section 3.2).
+
+        Least squares on the embeddings' leading dimensions: on all k, or on as many as the
+        measurements determine. Without measurements, the mean over tasks.
+
+        Args:
+            indices: Shape (m,), the measured configurations; repeats are allowed.
+            errors: Shape (m,), their measured errors in [0, 1].
+
+        Returns:
+            The predicted errors in [0, 1] and their standard errors, both of shape (d,). The
+            latter hold the noise of a new measurement, the uncertainty of the least squares,
+            and the tasks' scatter in the dimensions that were left out.
+
+        Raises:
+            ValueError: There are no past tasks, a shape is wrong, an index is out of range or an
+                error is not in [0, 1].
+        """
+        where, measured = check_measurements(indices, errors, len(self.space))
+        if not self.tasks:
+            raise ValueError(
+                "least squares need past tasks, and this meta-model was made without any; "
+                "optuna_peppp.predict and prior.condition predict without"
+            )
+        p = min(self.rank, len(where))
+        while p and np.linalg.matrix_rank(self.embeddings[where, :p]) < p:
+            p -= 1
+        used, unused = self.embeddings[:, :p], self.embeddings[:, p:]
+        if p == 0:
+            fitted = self.errors @ unused @ unused.T
+            return self.mean.copy(), np.sqrt(self.noise**2 + fitted.var(axis=0))
+        scatter = np.square(self.errors @ unused @ unused.T).mean(axis=0)
+        variance = self.noise**2 + scatter
+        # What every measurement counts in every prediction, shape (d, m).
+        weights = used @ np.linalg.pinv(used[where])
+        std = np.sqrt(variance + np.square(weights) @ variance[where])
+        return np.clip(weights @ measured, 0.0, 1.0), std
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes the model to exactly ``path``: a NumPy archive without pickled objects.
+
+        The file appears whole or not at all.
+
+        Raises:
+            ValueError: ``errors`` are not all in [0, 1], as no :meth:`fit` leaves them, or there
+                are more than a file may hold.
+        """
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        write(path, Stored(self.space, self.tasks, arrays, self.prior, self.selection))
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Reads a model that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is damaged, was not written by :meth:`save`, was written by
+                another version, or holds what no predictions could be made of.
+        """
+        try:
+            stored = read(path)
+            return cls(
+                stored.space,
+                stored.tasks,
+                **stored.arrays,
+                prior=stored.prior,
+                selection=stored.selection,
+            )
+        except ValueError as problem:
+            if str(problem).startswith(str(path)):
+                raise
+            raise ValueError(
+                f"{path} holds no meta-model that can be used: {problem}; fit the model again and "
+                "save it"
+            ) from problem
+
+
+def _check_sufficient(matrix: ErrorMatrix, n: int, rank: int | None) -> None:
+    """Refuses what nothing can be learned from, and says what to measure next."""
+    d = len(matrix.space)
+    if n < 2:
+        raise ValueError(
+            "matrix must hold at least two measured tasks, to learn how tasks differ; got "
+            f"{n or 'none'}. Measure configurations on another task"
+        )
+    if rank is not None and not 1 <= rank <= min(n, d):
+        raise ValueError(
+            f"rank must be between 1 and {min(n, d)}, as many as there are measured tasks and "
+            f"configurations; got {rank}"
+        )
+    observed = matrix.observed
+    never = np.flatnonzero(~observed.any(axis=0))
+    if never.size:
+        shown = "; ".join(
+            ", ".join(f"{name} {value}" for name, value in matrix.space.params(index).items())
+            for index in never[:_SHOWN].tolist()
+        )
+        least = matrix.tasks[int(observed.sum(axis=1).argmin())]
+        raise ValueError(
+            f"matrix: {never.size} of {d} configurations were never measured, so that nothing "
+            f"tells their errors. Measure each of them next, on {least!r} for example: {shown}"
+            f"{'; ...' if never.size > _SHOWN else ''}"
+        )
+
+
+def _noise(errors: NDArray[np.float64], embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shape (d,), the standard deviation of what a fit to complete rows leaves over."""
+    (n, d), k = errors.shape, embeddings.shape[1]
+    residuals = errors - errors @ embeddings @ embeddings.T
+    # Of n d entries the fit spends k (n + d - k); (n - k)(d - k) remain, over d columns.
+    freedom = (n - k) * (d - k) / d
+    if freedom > 0:
+        noise: NDArray[np.float64] = np.sqrt(np.square(residuals).sum(axis=0) / freedom)
+        return noise
+    # A full rank explains everything and tells nothing: stay on the safe side.
+    return np.full(d, errors.std())
+
+
+def _noise_held_out(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shape (d,), the standard deviation of held-out residuals (n, d), NaN where there is none.
+
+    A configuration was measured a few times only: its own residuals are joined by the mean of
+    all.
+    """
+    squares = np.square(residuals)
+    counts = np.count_nonzero(~np.isnan(squares), axis=0)
+    pooled = np.nanmean(squares)
+    noise: NDArray[np.float64] = np.sqrt(
+        (np.nansum(squares, axis=0) + _PRIOR_RESIDUALS * pooled) / (counts + _PRIOR_RESIDUALS)
+    )
+    return noise

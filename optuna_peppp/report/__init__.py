@@ -1,0 +1,1 @@
+"""Predictions, corpora and meta-models as text and as a page."""

@@ -1,0 +1,1 @@
+"""A task in Optuna: its sampler, trials, storage and results."""

@@ -1,0 +1,280 @@
+"""Tuning the precision of a named experiment, in a study that explains itself and resumes."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from optuna_peppp.meta.model import MetaModel
+from optuna_peppp.prediction import Prediction
+from optuna_peppp.sizes import format_size, parse_size
+from optuna_peppp.studies.credentials import shown
+from optuna_peppp.studies.memo import Memo, Source
+from optuna_peppp.studies.patience import Pace
+from optuna_peppp.studies.results import predict
+from optuna_peppp.studies.sampler import PEPPPSampler, Strategy
+from optuna_peppp.studies.storage import experimental, open_storage
+from optuna_peppp.studies.turns import Turns
+from optuna_peppp.text import printable
+
+if TYPE_CHECKING:
+    from optuna_peppp.lowprecision import Experiment
+
+_ATTRIBUTE: Final = "optuna_peppp"
+"""Study attribute with what is needed to go on (:class:`Memo`)."""
+
+GIVE_UP_AFTER: Final = 3
+"""Trainings that fail one after another, whatever the configuration: it is not theirs to mend."""
+
+
+class TrainingsFailed(RuntimeError):  # noqa: N818 (it tells what happened)
+    """Several trainings failed one after another; the message names the last reason."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tuning:
+    """A study of one experiment, and the meta-model that guides it.
+
+    Attributes:
+        study: The Optuna study; its values are (error, memory in bytes).
+        meta: The meta-model of past tasks.
+        memory: (d,) bytes, the memory of every configuration of ``meta.space``.
+        pace: How long is waited for the storage and for other workers.
+    """
+
+    study: optuna.Study
+    meta: MetaModel
+    memory: NDArray[np.float64]
+    pace: Pace
+
+    @classmethod
+    def start(
+        cls,
+        experiment: Experiment,
+        *,
+        corpus: str | None = None,
+        rank: int | None = None,
+        meta: str | None = None,
+        storage: str | None = None,
+        study_name: str = "tune",
+        pace: Pace | None = None,
+    ) -> Self:
+        """Creates the study of an experiment, or takes up the stored one.
+
+        Args:
+            experiment: The network, the data set and the settings of its trainings.
+            corpus: Past tasks: the name of a corpus that ships, or a CSV file; by default
+                ``DEFAULT_CORPUS``.
+            rank: Rank of the meta-model that is fitted to them.
+            meta: A file of :meth:`MetaModel.save`, instead of corpus and rank.
+            storage: As for :func:`~optuna_peppp.studies.storage.open_storage`, or None to keep the
+                study in memory.
+            study_name: Name of the study.
+            pace: How long is waited, for what; by default :class:`Pace`.
+
+        Raises:
+            ValueError: The past tasks or the storage cannot be read, they tune what the
+                experiment does not know, or the stored study is of another experiment or of
+                other configurations.
+            StorageError: The storage fails, for longer than is waited.
+
+        Warns:
+            UserWarning: What the study learned from has changed since.
+        """
+        from optuna_peppp.lowprecision.training.experiment import TUNABLE
+
+        source = Source.named(corpus, rank, meta)
+        model, checksum = source.learn()
+        unknown = set(model.space.names) - {"format_a", "format_b", *TUNABLE}
+        if unknown:
+            raise ValueError(
+                f"{source} tunes {', '.join(sorted(unknown))}, which a named experiment "
+                "cannot set; use PEPPPSampler with an objective of your own"
+            )
+        memory = experiment.memory(model.space)
+        settings = {name: v for name, v in asdict(experiment).items() if name != "device"}
+        pace = pace or Pace()
+        study = optuna.create_study(
+            storage=None if storage is None else open_storage(storage, create=True, pace=pace),
+            study_name=study_name,
+            directions=_DIRECTIONS,
+            load_if_exists=True,
+        )
+        named = _named(study_name, storage)
+        stored = study.user_attrs.get(_ATTRIBUTE)
+        if stored is not None:
+            before = Memo.parse(stored, named)
+            _check_settings(before, settings, named)
+            before.check_space(model.space, source, named)
+            if source == before.source:
+                _warn_of_changes(before, checksum, named)
+        elif study.get_trials(deepcopy=False) or study.directions != _DIRECTIONS:
+            raise ValueError(f"{named} was not made by `tune`; choose another --study-name")
+        memo = Memo(settings, source, memory, tuple(model.space.choices.items()), checksum)
+        study.set_user_attr(_ATTRIBUTE, memo.stored())
+        with experimental():
+            study.set_metric_names(["error", "memory"])
+        return cls(study, model, memory, pace)
+
+    @classmethod
+    def load(cls, storage: str, study_name: str = "tune") -> Self:
+        """Takes up a stored study to look at it.
+
+        Raises:
+            ValueError: There is no such storage or study, `tune` did not make it, or what it
+                learned from is gone or has other configurations now.
+            StorageError: The storage fails.
+
+        Warns:
+            UserWarning: What it learned from has changed since.
+        """
+        pace = Pace()
+        opened = open_storage(storage, pace=pace)
+        named = _named(study_name, storage)
+        try:
+            study = optuna.load_study(storage=opened, study_name=study_name)
+        except KeyError:
+            raise ValueError(f"there is no {named}") from None
+        stored = study.user_attrs.get(_ATTRIBUTE)
+        if stored is None or study.directions != _DIRECTIONS:
+            raise ValueError(f"{named} was not made by `tune`")
+        memo = Memo.parse(stored, named)
+        model, checksum = memo.source.learn()
+        memo.check_space(model.space, memo.source, named)
+        _warn_of_changes(memo, checksum, named)
+        return cls(study, model, memo.memory, pace)
+
+    def run(
+        self,
+        experiment: Experiment,
+        trials: int,
+        *,
+        strategy: Strategy,
+        measurement_cap: str | float | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """Measures until the study holds so many completed trials, showing progress.
+
+        Other workers on the same study share the work: together they complete no more than
+        that, and each returns when all of it is done. A configuration whose training fails, as
+        when memory runs out, is recorded as failed with the reason, and others are measured.
+
+        Args:
+            experiment: The experiment the study was started with.
+            trials: Completed trials in all, those of earlier runs and other workers included;
+                every configuration is measured once at most.
+            strategy: As for :class:`PEPPPSampler`.
+            measurement_cap: As for :class:`PEPPPSampler`.
+            seed: As for :class:`PEPPPSampler`.
+
+        Raises:
+            ValueError: As :class:`PEPPPSampler`; a training refuses its arguments.
+            StorageError: The storage fails, for longer than is waited.
+            TrainingsFailed: ``GIVE_UP_AFTER`` trainings failed one after another.
+            KeyboardInterrupt: Ctrl-C, once what was running is free for others.
+        """
+        self.study.sampler = PEPPPSampler(
+            self.meta,
+            self.memory,
+            strategy=strategy,
+            measurement_cap=measurement_cap,
+            seed=seed,
+        )
+        cap = np.inf if measurement_cap is None else parse_size(measurement_cap)
+        turns = Turns(self.study, self.meta.space, self.memory <= cap, trials, self.pace)
+        missing, failed = turns.missing(), 0
+        if missing <= 0:
+            return
+        with tqdm(total=missing * experiment.epochs, unit="epoch", leave=False) as bar:
+            while (trial := turns.next(_say_who_is_waited_for)) is not None:
+                bar.total = bar.n + turns.missing() * experiment.epochs
+                reason = self._measure(experiment, turns, trial, bar)
+                failed = 0 if reason is None else failed + 1
+                if failed == GIVE_UP_AFTER:
+                    raise TrainingsFailed(
+                        f"{failed} trainings failed one after another, the last with: {reason}"
+                    )
+
+    def predict(self) -> Prediction:
+        """What the study's measurements tell about every configuration."""
+        return predict(self.study, self.meta, self.memory)
+
+    def _measure(
+        self, experiment: Experiment, turns: Turns, trial: optuna.Trial, bar: tqdm[Any]
+    ) -> str | None:
+        """Makes a trial.
+
+        Returns:
+            Why its training failed, or None.
+        """
+        with turns.taken(trial):
+            params = self.meta.space.suggest(trial)
+            memory = float(self.memory[self.meta.space.index(params)])
+            name = printable(" / ".join(map(str, params.values())))
+            bar.set_description(name)
+            line = f"  {name:<24}{format_size(memory):>10}   "
+
+            def on_epoch(epoch: int) -> None:
+                bar.update()
+
+            try:
+                result = experiment.measure(params, on_epoch)
+            except (ValueError, OSError):
+                raise  # what the user can mend, for all configurations
+            except Exception as problem:
+                reason = _in_a_line(problem)
+                turns.fail(trial, reason)
+                tqdm.write(f"{line}failed: {reason}")
+                return reason
+            tqdm.write(
+                f"{line}error {result.error:.4f}{'   (diverged)' if result.diverged else ''}"
+            )
+            counts = turns.complete(trial, [result.error, memory], {"diverged": result.diverged})
+        if not counts:
+            tqdm.write(f"  {name:<24}does not count: another worker took this one for dead")
+        return None
+
+
+_DIRECTIONS: Final = [optuna.study.StudyDirection.MINIMIZE] * 2
+
+
+def _named(study_name: str, storage: str | None) -> str:
+    """A study in messages."""
+    return f"study {study_name!r} in {shown(storage) if storage else 'memory'}"
+
+
+def _check_settings(memo: Memo, settings: dict[str, Any], named: str) -> None:
+    for name, value in memo.experiment.items():
+        if settings.get(name) != value:
+            raise ValueError(
+                f"{named} measures with {name} {value}, not {settings.get(name)}; ask for that or "
+                "choose another --study-name"
+            )
+
+
+def _warn_of_changes(memo: Memo, checksum: str, named: str) -> None:
+    if memo.checksum not in (None, checksum):
+        warnings.warn(
+            f"{memo.source} holds other measurements than when {named} learned from it",
+            stacklevel=3,
+        )
+
+
+def _say_who_is_waited_for(number: int) -> None:
+    tqdm.write(
+        f"Waiting for {number} of other workers, a minute should they be dead.", file=sys.stderr
+    )
+
+
+def _in_a_line(problem: Exception) -> str:
+    text = str(problem).strip()
+    first = text.splitlines()[0] if text else ""
+    kind = type(problem).__name__
+    return printable(f"{kind}: {first}") if first else kind

@@ -1,0 +1,269 @@
+"""The page that ``tune --report`` writes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import count
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import optuna
+import pytest
+from numpy.typing import NDArray
+from optuna.trial import create_trial
+from plotly.offline import get_plotlyjs
+from typer.testing import Result
+
+from optuna_peppp.configurations.space import ConfigurationSpace
+from optuna_peppp.corpora.matrix import ErrorMatrix
+from optuna_peppp.lowprecision import Experiment
+from optuna_peppp.lowprecision.training.loop import TrainingResult
+from optuna_peppp.meta.model import MetaModel
+from optuna_peppp.report.page import as_page, write_page
+
+SPACE = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1"], "learning_rate": [0.1, 0.01]})
+MEMORY = np.array([3e6, 1e6, 2e6, 4e6])
+FIGURES = ("frontier", "regret", "errors", "embeddings")
+
+
+class Page(HTMLParser):
+    """What a page holds; refuses elements that are not closed in the order of their opening."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self.rows: list[list[str]] = []
+        self.chosen: list[list[str]] = []
+        self.ids: set[str] = set()
+        self.linked: list[str] = []
+        self.open: list[str] = []
+        self.feed(content)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        if tag != "meta":
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+            if attributes.get("class") == "chosen":
+                self.chosen.append(self.rows[-1])
+        self.ids.update(value for name, value in attrs if name == "id" and value)
+        self.linked.extend(name for name in attributes if name in ("src", "href"))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["script"]:
+            self.text.append(data)
+        if self.open[-1:] in (["td"], ["th"]):
+            self.rows[-1].append(data)
+
+
+def traces(page: str, name: str) -> list[dict[str, Any]]:
+    """The traces of a figure of the page."""
+    start = page.index("[", page.index(f'"{name}",', page.index("Plotly.newPlot(")))
+    found: list[dict[str, Any]] = json.JSONDecoder().raw_decode(page[start:])[0]
+    return found
+
+
+def numbers(array: dict[str, str]) -> NDArray[np.float64]:
+    """An array as plotly writes it."""
+    return np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"])
+
+
+def meta_of(tasks: tuple[str, ...]) -> MetaModel:
+    """A meta-model of three tasks, which may have the same name."""
+    errors = np.array([[0.2, 0.4, 0.3, 0.1], [0.4, 0.8, 0.6, 0.2], [0.1, 0.2, 0.1, 0.1]])
+    matrix = ErrorMatrix(SPACE, tasks, errors, np.ones((3, 4)), ("x", "y", "z"))
+    return MetaModel.fit(matrix, rank=2)
+
+
+def page_of(
+    title: str = "title",
+    settings: dict[str, object] | None = None,
+    tasks: tuple[str, ...] = ("a", "b", "c"),
+    meta: MetaModel | None = None,
+    memory_cap: str | None = None,
+) -> str:
+    """The page of a study that measured two configurations."""
+    study = optuna.create_study(directions=["minimize", "minimize"])
+    for index, error in ((0, 0.15), (2, 0.1)):
+        study.add_trial(
+            create_trial(
+                params=SPACE.params(index),
+                distributions=dict(SPACE.distributions()),
+                values=[error, float(MEMORY[index])],
+            )
+        )
+    return as_page(
+        study,
+        meta or meta_of(tasks),
+        MEMORY,
+        title=title,
+        settings=settings or {},
+        memory_cap=memory_cap,
+    )
+
+
+def test_the_page_holds_text_tables_and_figures() -> None:
+    content = page_of("net on data", {"batch_size": 32, "rank": None}, memory_cap="2.5MB")
+    page = Page(content)
+    text = "".join(page.text)
+    assert "net on data" in text
+    assert (
+        "Recommended within 2.5MB: format_a 1-4-1, learning_rate 0.1, memory 2 MB, "
+        "error 0.1000 (measured). With probability"
+    ) in text
+    assert "Measured: 2 of 4 configurations" in text
+    header = ["format_a", "learning_rate", "memory", "error"]
+    best, other = ["1-4-1", "0.1", "2 MB", "0.1000"], ["1-3-1", "0.1", "3 MB", "0.1500"]
+    second = page.rows.index(header, 1)
+    assert page.rows[second:] == [header, best, other, ["setting", "value"], ["batch size", "32"]]
+    assert page.chosen == [best, best]
+    frontier = page.rows[1:second]
+    assert [row[2] for row in frontier[:2]] == ["1 MB", "2 MB"]
+    assert frontier[0][3].endswith(" predicted")
+    assert page.ids == set(FIGURES)
+
+
+def test_the_figures_hold_the_data() -> None:
+    content = page_of(tasks=("a", "b", "<c>"))
+    (measured,) = (
+        trace for trace in traces(content, "frontier") if trace.get("name") == "Measured"
+    )
+    assert numbers(measured["x"]).tolist() == [3e6, 2e6]
+    assert numbers(measured["y"]).tolist() == [0.15, 0.1]
+    (regret,) = traces(content, "regret")
+    assert regret["x"] == [1, 2]
+    (errors,) = traces(content, "errors")
+    assert errors["y"] == ["a", "b", "&lt;c&gt;"]
+    np.testing.assert_allclose(numbers(errors["z"])[:4], [0.2, 0.4, 0.3, 0.1])
+    (embeddings,) = traces(content, "embeddings")
+    assert len(numbers(embeddings["x"])) == 4
+
+
+def test_the_page_needs_no_network() -> None:
+    content = page_of()
+    assert content.count(get_plotlyjs()) == 1
+    own = content.replace(get_plotlyjs(), "")
+    assert "http" not in own
+    assert "//" not in own
+    assert not Page(content).linked
+    assert own.count('"displaylogo": false, "showSendToCloud": false') == len(FIGURES)
+    # What remains beside plotly.js opens at once.
+    assert len(own) < 200_000
+
+
+def test_text_is_escaped() -> None:
+    bad = "</script><script>alert(1)</script>&\"'"
+    content = page_of(bad, {"data": bad, "learning_rate": 7}, tasks=(bad, "b", "c"))
+    assert "alert(1)</script>" not in content
+    page = Page(content)
+    assert page.text.count(bad) == 3  # title, heading and setting
+    assert ["data", bad] in page.rows
+    # A setting that is tuned is none.
+    assert ["learning rate", "7"] not in page.rows
+
+
+def test_tasks_of_one_name_are_told_apart() -> None:
+    (errors,) = traces(page_of(tasks=("a", "a", "b")), "errors")
+    assert errors["y"] == ["a #1", "a #2", "b #3"]
+
+
+def test_without_past_tasks() -> None:
+    page = Page(page_of(meta=MetaModel.cold(SPACE)))
+    assert "past tasks" not in "".join(page.text)
+    assert page.ids == {"frontier", "regret", "embeddings"}
+
+
+def test_the_page_appears_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "page.html"
+    write_page(path, "old")
+    write_page(path, "new ±")
+    assert path.read_text(encoding="utf-8") == "new ±"
+
+    def fail(self: Path, target: Path) -> NoReturn:
+        assert path.read_text(encoding="utf-8") == "new ±"
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_page(path, "newer")
+    assert [file.read_text(encoding="utf-8") for file in tmp_path.iterdir()] == ["new ±"]
+
+
+def test_tune_writes_the_page(tune: Callable[..., Result], corpus: Path, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    result = tune("--trials", "2", "--memory-cap", "2.9MB", "--report", file)
+    page = Page(file.read_text(encoding="utf-8"))
+    text = "".join(page.text)
+    recommended = result.stdout.splitlines()[-1]
+    assert recommended.startswith("Recommended within 2.9MB")
+    assert recommended in text
+    assert "Measured: 2 of 99 configurations" in text
+    for row in (
+        ["network", "plain3"],
+        ["epochs", "1"],
+        ["learned from", str(corpus)],
+        ["strategy", "bayesian"],
+        ["memory cap", "2.9MB"],
+    ):
+        assert row in page.rows
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("measured", [0, 1])
+def test_an_interrupted_run_reports_what_was_measured(
+    measured: int, tune: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = count()
+
+    def measure(self: Experiment, *_: object) -> TrainingResult:
+        if next(calls) == measured:
+            raise KeyboardInterrupt
+        return TrainingResult(0.25, (0.25,), diverged=False, epochs=1)
+
+    monkeypatch.setattr(Experiment, "measure", measure)
+    file = tmp_path / "page.html"
+    tune("--trials", "4", "--report", file, code=130)
+    assert file.exists() == bool(measured)
+    if measured:
+        assert "Measured: 1 of 99 configurations" in "".join(Page(file.read_text()).text)
+
+
+@pytest.fixture
+def _nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(self: Experiment, *_: object) -> NoReturn:
+        pytest.fail("trained")
+
+    monkeypatch.setattr(Experiment, "measure", measure)
+
+
+@pytest.mark.usefixtures("_nothing_is_trained")
+def test_a_missing_folder(tune: Callable[..., Result], tmp_path: Path) -> None:
+    result = tune("--report", tmp_path / "none" / "page.html", code=2)
+    assert "'--report': there is no folder" in result.output
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("_nothing_is_trained")
+def test_missing_plotly(
+    tune: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("plotly", "plotly.graph_objects"):
+        monkeypatch.setitem(sys.modules, module, None)
+    result = tune("--report", tmp_path / "page.html", code=2)
+    told = " ".join(result.output.replace("│", " ").split())
+    assert "'--report': figures need plotly" in told
+    assert 'pip install "optuna_peppp[visualization]"' in told
+    assert not list(tmp_path.iterdir())
