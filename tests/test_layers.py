@@ -35,7 +35,9 @@ LAYERS = (
 """Folders, and the modules beside them, from the ground up."""
 
 LOW_PRECISION = (
-    {"rounding", "networks", "datasets", "memory"},
+    {"compatibility"},
+    {"rounding", "networks", "datasets"},
+    {"memory"},
     {"simulation"},
     {"training"},
 )

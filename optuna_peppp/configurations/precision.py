@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, Self
 
 from optuna_peppp.configurations.formats import FloatFormat
+from optuna_peppp.text import quoted
+
+_FORMATS: Final = re.compile(r"1-\d+-\d+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,25 @@ class Precision:
 
     def __str__(self) -> str:
         return f"{self.format_a} / {self.format_b}"
+
+
+def check_precision(precision: object) -> None:
+    """Refuses what is no precision, and says how to make one.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(precision, Precision):
+        raise ValueError(
+            f"precision must be a Precision; got {quoted(precision)}: {_remedy(precision)}"
+        )
+
+
+def _remedy(precision: object) -> str:
+    formats = _FORMATS.findall(precision) if isinstance(precision, str) else ()
+    if len(formats) == 2:
+        return f"give Precision.parse({formats[0]!r}, {formats[1]!r})"
+    return "give Precision.parse(format_a, format_b), such as Precision.parse('1-4-3', '1-6-7')"
 
 
 FORMATS_A: Final = tuple(

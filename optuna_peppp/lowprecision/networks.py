@@ -10,6 +10,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from optuna_peppp.choices import check_choice
+from optuna_peppp.configurations.names import NETWORKS
 
 _SMALL: Final = 64
 """Images up to this size, in pixels, get a network that does not shrink them at once."""
@@ -34,7 +35,7 @@ def build_model(name: str, num_classes: int, input_shape: tuple[int, int, int]) 
     Raises:
         ValueError: Unknown name, fewer than two classes, or images too small for the network.
     """
-    check_choice("network", name, MODELS)
+    check_choice("network", name, NETWORKS)
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2; got {num_classes}")
     if len(input_shape) != 3 or min(input_shape) < 1:
@@ -97,7 +98,8 @@ def _vgg(name: str, num_classes: int, input_shape: tuple[int, int, int]) -> nn.M
     if min(input_shape[1:]) < _VGG_MINIMUM:
         raise ValueError(
             f"{name} needs images of at least {_VGG_MINIMUM}x{_VGG_MINIMUM} pixels; "
-            f"got {input_shape[1]}x{input_shape[2]}: ask for a larger image size"
+            f"got {input_shape[1]}x{input_shape[2]}: resize them by image_size={_VGG_MINIMUM} "
+            f"(--image-size {_VGG_MINIMUM})"
         )
     model: Any = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
     if _is_small(input_shape):
@@ -122,4 +124,4 @@ MODELS: Final[dict[str, Callable[[str, int, tuple[int, int, int]], nn.Module]]] 
     "vgg16": _vgg,
     "vgg19": _vgg,
 }
-"""How each named network is built."""
+"""How each of ``NETWORKS`` is built."""

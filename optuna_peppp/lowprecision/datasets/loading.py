@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from optuna_peppp.choices import check_choice
+from optuna_peppp.configurations.data import parse_name
 from optuna_peppp.lowprecision.datasets.archives import read_archive
-from optuna_peppp.lowprecision.datasets.cifar import CIFAR100_SUPERCLASSES, read_cifar
+from optuna_peppp.lowprecision.datasets.cifar import read_cifar
 from optuna_peppp.lowprecision.datasets.folders import read_folder
 from optuna_peppp.lowprecision.datasets.images import MAX_BYTES, Parts, filled, rows_at_once
 from optuna_peppp.lowprecision.datasets.labels import draw_test_part
-
-_FORMS: Final = (
-    "digits, cifar10, cifar100, cifar100:SUPERCLASS (such as cifar100:flowers), "
-    "npz:FILE (MedMNIST layout) or folder:DIRECTORY (a folder of images per class)"
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,22 +135,6 @@ def load_dataset(
             f"{int(data.train_images.max())}"
         )
     return data
-
-
-def parse_name(name: str) -> tuple[str, str]:
-    """The kind of a data set and what follows its colon.
-
-    Raises:
-        ValueError: No name of a data set.
-    """
-    if isinstance(name, str):
-        kind, colon, argument = name.partition(":")
-        if kind == "cifar100" and colon:
-            check_choice("the superclass of cifar100", argument, CIFAR100_SUPERCLASSES)
-            return kind, argument
-        if (kind in ("npz", "folder") and argument) or name in ("digits", "cifar10", "cifar100"):
-            return kind, argument
-    raise ValueError(f"data set must be {_FORMS}; got {name!r}")
 
 
 def _path(argument: str) -> Path:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeGuard, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import numpy as np
 import torch
@@ -15,16 +15,17 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from optuna_peppp.choices import check_choice
-from optuna_peppp.configurations.formats import FloatFormat
-from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.configurations.names import ACCOUNTINGS, OPTIMIZER_NAMES, Accounting
+from optuna_peppp.configurations.precision import Precision, check_precision
 from optuna_peppp.lowprecision.memory.saved_tensors import floats_of, forward_pass
+from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, Recipe, Role, RoundingScheme
 
 if TYPE_CHECKING:
     from optuna_peppp.configurations.space import ConfigurationSpace
 
-Accounting = Literal["saved-tensors", "paper"]
+_FLOAT32_BITS: Final = 32
 
-_STATES: Final = {"sgd": 1, "adam": 2, "adamw": 2}
+_STATES: Final[dict[str, int]] = {"sgd": 1, "adam": 2, "adamw": 2}
 """Numbers that each optimizer remembers of every weight."""
 
 
@@ -33,9 +34,9 @@ class MemoryUsage:
     """Bytes that one training needs, part by part (paper, Section 3.1 and Figure 5).
 
     Attributes:
-        weights: Weights in Format A.
+        weights: Weights, as the passes see them.
         activations: What the forward pass keeps for the backward pass.
-        optimizer: Weight gradients, momentum and weight accumulators in Format B.
+        optimizer: Weight gradients, momentum and weight accumulators.
     """
 
     weights: int
@@ -57,6 +58,7 @@ def training_memory(
     *,
     inputs: Any = None,
     optimizer: str = "sgd",
+    scheme: RoundingScheme = DEFAULT_SCHEME,
 ) -> MemoryUsage:
     """Memory of training a network at one precision.
 
@@ -72,16 +74,17 @@ def training_memory(
         batch_size: Inputs a step.
         precision: The two formats.
         accounting: ``"saved-tensors"``: the unquantized network's forward pass runs once and
-            every float it saves for the backward pass counts once, in Format A. ``"paper"``: the
-            accounting of the paper's authors, for torchvision's ResNets of basic blocks with the
-            stem for small images; the output of every module of their quantized network
-            counts twice, for itself and its gradient.
+            every float it saves for the backward pass counts once, as an activation.
+            ``"paper"``: the accounting of the paper's authors, for torchvision's ResNets of basic
+            blocks with the stem for small images; the output of every module of their quantized
+            network counts twice, for itself and its gradient.
         inputs: One batch of example inputs, in place of ``input_shape`` and ``batch_size``: any
             structure of tensors of any dtype; only their shapes count, unless the network asks
             for values. The network is called as ``model(*inputs)`` with a tuple and as
             ``model(**inputs)`` with a mapping where its ``forward`` takes these arguments, else
             as ``model(inputs)``.
         optimizer: ``"sgd"`` with momentum, ``"adam"`` or ``"adamw"``; ``"paper"`` knows SGD only.
+        scheme: Which of the formats each role has; 32 bits where that is none.
 
     Raises:
         ValueError: ``accounting`` or ``optimizer`` is unknown, sizes are no positive integers,
@@ -93,9 +96,9 @@ def training_memory(
         UserWarning: The network asked for values of tensors (a branch on a sum, a mask that
             selects): one forward pass of the whole batch ran on the CPU.
     """
-    if not isinstance(precision, Precision):
-        raise ValueError(f"precision must be a Precision; got {precision!r}")
-    return count(model, input_shape, batch_size, accounting, inputs, optimizer).at(precision)
+    check_precision(precision)
+    counts = count(model, input_shape, batch_size, accounting, inputs, optimizer)
+    return counts.at(precision, scheme)
 
 
 def memory_vector(
@@ -107,6 +110,7 @@ def memory_vector(
     *,
     inputs: Any = None,
     optimizer: str = "sgd",
+    scheme: RoundingScheme = DEFAULT_SCHEME,
 ) -> NDArray[np.float64]:
     """Memory of training a network at every configuration of a space, in bytes, shape (d,).
 
@@ -114,29 +118,31 @@ def memory_vector(
     ``format_a`` and ``format_b``.
     """
     counts = count(model, input_shape, batch_size, accounting, inputs, optimizer)
-    return np.array([counts.at(space.precision(j)).total for j in range(len(space))], dtype=float)
+    usages = (counts.at(space.precision(j), scheme) for j in range(len(space)))
+    return np.array([usage.total for usage in usages], dtype=float)
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers kept in Format A and in Format B by each part of a training."""
+    """How many numbers each part of a training keeps, by their roles."""
 
-    weights: tuple[int, int]
-    activations: tuple[int, int]
-    optimizer: tuple[int, int]
+    weights: dict[Role, int]
+    activations: dict[Role, int]
+    optimizer: dict[Role, int]
 
-    def at(self, precision: Precision) -> MemoryUsage:
-        """Their bytes at one precision, every part rounded up."""
+    def at(
+        self, precision: Precision | None, scheme: RoundingScheme = DEFAULT_SCHEME
+    ) -> MemoryUsage:
+        """Their bytes at one precision, every part rounded up; None is float32."""
+        recipe = scheme.recipe(precision)
         return MemoryUsage(
-            *(
-                _bytes(part, precision.format_a, precision.format_b)
-                for part in (self.weights, self.activations, self.optimizer)
-            )
+            *(_bytes(part, recipe) for part in (self.weights, self.activations, self.optimizer))
         )
 
 
-def _bytes(numbers: tuple[int, int], format_a: FloatFormat, format_b: FloatFormat) -> int:
-    return math.ceil((numbers[0] * format_a.bits + numbers[1] * format_b.bits) / 8)
+def _bytes(numbers: dict[Role, int], recipe: Recipe) -> int:
+    bits = {role: fmt.bits for role, fmt in recipe.items()}
+    return math.ceil(sum(n * bits.get(role, _FLOAT32_BITS) for role, n in numbers.items()) / 8)
 
 
 def count(
@@ -148,8 +154,8 @@ def count(
     optimizer: str = "sgd",
 ) -> Counts:
     """What :func:`training_memory` counts, whatever the precision."""
-    check_choice("accounting", accounting, get_args(Accounting))
-    check_choice("optimizer", optimizer, _STATES)
+    check_choice("accounting", accounting, ACCOUNTINGS)
+    check_choice("optimizer", optimizer, OPTIMIZER_NAMES)
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module; got {model!r}")
     if inputs is None:
@@ -175,10 +181,13 @@ def count(
     parameters = list(ran.network.parameters())
     trained = sum(floats_of(p) for p in parameters if p.requires_grad)
     return Counts(
-        weights=(sum(floats_of(p) for p in parameters), 0),
-        activations=(ran.saved, 0),
-        # Gradients, accumulators and what the optimizer remembers.
-        optimizer=(0, trained * (2 + _STATES[optimizer])),
+        weights={"weights": sum(floats_of(p) for p in parameters)},
+        activations={"activations": ran.saved},
+        optimizer={
+            "weight_gradients": trained,
+            "momentum": trained * _STATES[optimizer],
+            "accumulators": trained,
+        },
     )
 
 
@@ -217,7 +226,8 @@ def _paper(model: nn.Module, images: Any) -> Counts:
 
     An image costs twice, for values and gradients: 4 tensors of the stem's output size, 13 of
     each basic block's (15 where it downsamples), the pooled features, twice the logits and the
-    input; in Format B, the input and the logits once more. Weights: once in A, twice in B.
+    input; in Format B, the input and the logits once more. Weights: once in A, twice in B, which
+    are the momentum and the accumulators: in the authors' code, gradients have Format A.
     """
     if (
         not isinstance(model, ResNet)
@@ -249,9 +259,14 @@ def _paper(model: nn.Module, images: Any) -> Counts:
             activations += (13 if block.downsample is None else 15) * sizes[block]
     parameters = sum(p.numel() for p in model.parameters())
     return Counts(
-        weights=(parameters, 0),
-        activations=(2 * batch_size * activations, batch_size * (image + 2 * logits)),
-        optimizer=(0, 2 * parameters),
+        weights={"weights": parameters},
+        activations={
+            "activations": batch_size * activations,
+            "activation_gradients": batch_size * activations,
+            "input": batch_size * image,
+            "logits": batch_size * 2 * logits,
+        },
+        optimizer={"momentum": parameters, "accumulators": parameters},
     )
 
 

@@ -10,10 +10,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo import OptimizedModule
-from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensor, FakeTensorMode
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
-from torch.utils._pytree import tree_leaves
+
+from optuna_peppp.lowprecision.compatibility import (
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    OptimizedModule,
+    tree_leaves,
+)
 
 
 def is_hollow(tensor: Tensor) -> bool:

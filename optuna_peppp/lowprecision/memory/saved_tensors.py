@@ -13,28 +13,26 @@ import random
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._dynamo import eval_frame
-from torch._subclasses.fake_tensor import (
+from torch.autograd.graph import saved_tensors_hooks
+
+from optuna_peppp.lowprecision.compatibility import (
+    FAKE_TENSOR_LOG,
     DataDependentOutputException,
     DynamicOutputShapeException,
+    eager_where_compiled,
+    is_traceable_wrapper_subclass,
+    storage_key,
     unset_fake_temporarily,
 )
-from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
-
 from optuna_peppp.lowprecision.memory.copies import Copier, OnCpu, WithoutData, is_hollow, is_sparse
 
-_compiled_functions_eager: Callable[[], AbstractContextManager[None]] = getattr(
-    eval_frame, "_use_eager_on_nested_compile", nullcontext
-)
-"""For this thread only, which ``torch.compiler.set_stance`` is not; older PyTorch has none."""
 ModuleHook = Callable[[nn.Module, Any, Any], None]
 _NEED_VALUES: Final = (DataDependentOutputException, DynamicOutputShapeException)
 _STACK: Final = 4
@@ -123,18 +121,18 @@ def _run(model: nn.Module, inputs: Any, hook: ModuleHook | None, copier: Copier)
     def save(tensor: Tensor) -> Tensor:
         for part in _parts(tensor):
             if part.is_floating_point() or part.is_complex():
-                saved.setdefault(_storage(part), part)
+                saved.setdefault(storage_key(part), part)
         return tensor
 
     with (
         copier.mode,
-        _compiled_functions_eager(),
+        eager_where_compiled(),
         saved_tensors_hooks(save, lambda tensor: tensor),
     ):
         output = network(*arguments, **keywords)
     del output
     own += copier.as_seen(copier.materialized)
-    storages = {_storage(part) for tensor in own for part in _parts(tensor)}
+    storages = {storage_key(part) for tensor in own for part in _parts(tensor)}
     return ForwardPass(
         network, sum(_floats(t) for storage, t in saved.items() if storage not in storages)
     )
@@ -171,10 +169,6 @@ def _parts(tensor: Tensor) -> Iterator[Tensor]:
         yield tensor
 
 
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
-
-
 def _floats(tensor: Tensor) -> int:
     """Numbers that the whole storage of a tensor holds."""
     size = tensor.element_size() // (2 if tensor.is_complex() else 1)
@@ -189,7 +183,7 @@ def _quiet() -> Iterator[None]:
     def elsewhere(record: logging.LogRecord) -> bool:
         return record.thread != thread
 
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    logger = logging.getLogger(FAKE_TENSOR_LOG)
     logger.addFilter(elsewhere)
     try:
         yield

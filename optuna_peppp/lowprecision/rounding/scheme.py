@@ -1,9 +1,13 @@
-"""What is rounded to which format, and how."""
+"""What is rounded to which format, and how.
+
+A training names its formats once: :meth:`RoundingScheme.recipe` says which format each role has,
+and everything that asks for a format, or for its bits, looks a role up there.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 import torch
@@ -11,18 +15,11 @@ from torch import Tensor
 
 from optuna_peppp.choices import check_choice
 from optuna_peppp.configurations.formats import FloatFormat
-from optuna_peppp.configurations.precision import Precision
-from optuna_peppp.lowprecision.rounding.quantize import (
-    BACKENDS,
-    GOLDEN_RATIO,
-    ROUNDINGS,
-    Backend,
-    FormatTensors,
-    Rounding,
-    quantize,
-    random_keys,
-    round_to,
-)
+from optuna_peppp.configurations.names import BACKENDS, ROUNDINGS, Backend, Rounding
+from optuna_peppp.configurations.precision import Precision, check_precision
+from optuna_peppp.lowprecision.rounding.kernels import GOLDEN_RATIO, random_keys
+from optuna_peppp.lowprecision.rounding.quantize import TensorFormat, on_device
+from optuna_peppp.text import quoted
 
 Choice = Literal["A", "B"] | None
 """Format A, Format B, or None for float32."""
@@ -41,7 +38,10 @@ Role = Literal[
 ]
 """What a tensor is to a training: a field of :class:`RoundingScheme`."""
 
-ROLES: Final = get_args(Role)
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+
+Recipe = dict[Role, FloatFormat]
+"""The format of every role that is rounded; a role that is left out is float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,19 @@ class RoundingScheme:
         if not 0 < self.loss_scale < math.inf:
             raise ValueError(f"loss_scale must be positive and finite; got {self.loss_scale!r}")
 
+    def recipe(self, precision: Precision | None) -> Recipe:
+        """The format of every role, once Formats A and B are chosen; None rounds nothing.
+
+        Raises:
+            ValueError: ``precision`` is neither.
+        """
+        if precision is None:
+            return {}
+        check_precision(precision)
+        formats = {"A": precision.format_a, "B": precision.format_b}
+        choices = {role: getattr(self, role) for role in ROLES}
+        return {role: formats[choice] for role, choice in choices.items() if choice is not None}
+
 
 DEFAULT_SCHEME: Final = RoundingScheme()
 
@@ -98,37 +111,50 @@ class Quantizer:
         scheme: What is rounded to which of them.
         generator: Source of randomness for stochastic rounding.
         backend: As in :func:`~optuna_peppp.lowprecision.rounding.quantize`.
+        recipe: The format of every role that is rounded; made of the two formats and the scheme.
 
     Raises:
-        ValueError: ``backend`` is unknown.
+        ValueError: ``precision`` is no :class:`Precision`, or ``backend`` is unknown.
     """
 
     precision: Precision | None
     scheme: RoundingScheme = DEFAULT_SCHEME
     generator: torch.Generator | None = None
     backend: Backend = "eager"
+    recipe: Recipe = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_choice("backend", self.backend, BACKENDS)
+        object.__setattr__(self, "recipe", self.scheme.recipe(self.precision))
 
     def format(self, role: Role) -> FloatFormat | None:
         """The format of a role, None for float32."""
-        choice: Choice = getattr(self.scheme, role)
-        if self.precision is None or choice is None:
-            return None
-        return self.precision.format_a if choice == "A" else self.precision.format_b
+        return self.recipe.get(role)
 
     def rounder(self, device: torch.device) -> Rounder:
         """What rounds the tensors of one pass on a device, with randomness of its own."""
-        formats = None
-        if self.precision is not None:
-            formats = (
-                FormatTensors.of(self.precision.format_a, device),
-                FormatTensors.of(self.precision.format_b, device),
-            )
-        stochastic = self.scheme.rounding == "stochastic" and formats is not None
-        keys = random_keys(device, self.generator) if stochastic else None
+        rounding = self.scheme.rounding
+        formats = {
+            role: on_device(fmt, device, rounding, self.backend)
+            for role, fmt in self.recipe.items()
+        }
+        keys = None
+        if rounding == "stochastic" and formats:
+            keys = random_keys(device, self.generator)
         return Rounder(self, formats, keys)
+
+
+def check_quantizer(quantizer: object) -> None:
+    """Refuses what is no quantizer, and says how to make one.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(quantizer, Quantizer):
+        remedy = "give Quantizer(precision)"
+        if isinstance(quantizer, Precision):
+            remedy = f"give Quantizer({quantizer!r})"
+        raise ValueError(f"quantizer must be a Quantizer; got {quoted(quantizer)}: {remedy}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,21 +162,22 @@ class Rounder:
     """Rounds the tensors of one forward and backward pass, or of one update.
 
     What changes from one configuration or pass to the next is in tensors, so that the passes of
-    all configurations are one compiled graph.
+    all configurations are one compiled graph. Every role has tensors of its own, whichever roles
+    have equal formats.
 
     Attributes:
         quantizer: What it rounds for.
-        formats: Formats A and B, None to round nothing.
+        formats: The format of every role that is rounded.
         keys: Randomness of the pass, None to round to nearest.
     """
 
     quantizer: Quantizer
-    formats: tuple[FormatTensors, FormatTensors] | None
+    formats: dict[Role, TensorFormat]
     keys: Tensor | None
 
     def rounds(self, role: Role) -> bool:
         """Whether tensors of this role are rounded."""
-        return self.formats is not None and getattr(self.quantizer.scheme, role) is not None
+        return role in self.formats
 
     def renew(self) -> None:
         """Draws the randomness of another pass, into the same tensor."""
@@ -165,20 +192,16 @@ class Rounder:
             role: What it is.
             index: Tells tensors of one role and pass apart, which must not share randomness.
         """
-        choice: Choice = getattr(self.quantizer.scheme, role)
-        if self.formats is None or choice is None:
+        fmt = self.formats.get(role)
+        if fmt is None:
             return x
         if x.is_complex():
             parts = torch.view_as_real(x.detach().resolve_conj())
             # .data is no view: autograd forbids changing in place a view that a function returned.
             return torch.view_as_complex(self(parts, role, index).contiguous()).data
-        backend = self.quantizer.backend
-        if backend == "qpytorch" and (fmt := self.quantizer.format(role)) is not None:
-            return quantize(x, fmt, self.quantizer.scheme.rounding, backend=backend)
         keys = self.keys
         if keys is not None:
             # Multiples of the golden ratio: streams start as far apart as so many can.
             stream = (len(ROLES) * index + ROLES.index(role)) * GOLDEN_RATIO
             keys = keys + ((stream + 2**31) % 2**32 - 2**31)
-        compiled = backend == "compiled" and not torch.compiler.is_compiling()
-        return round_to(x, self.formats[choice == "B"], keys, compiled=compiled)
+        return fmt.round(x, keys)

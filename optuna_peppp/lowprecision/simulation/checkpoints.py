@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
-from torch.utils import checkpoint
+from optuna_peppp.lowprecision.compatibility import checkpoint_classes, set_checkpoint_classes
 
 Function = Callable[..., Any]
 Bookmark = Callable[[], Callable[[Function], Function]]
@@ -42,26 +42,20 @@ class _Wrapping:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._passes = 0
-        self._frame: Any = None
-        self._function: Any = None
+        self._own: tuple[Any, Any] = (None, None)
 
     def __enter__(self) -> None:
         with self._lock:
             self._passes += 1
             if self._passes == 1:
-                self._frame = checkpoint._CheckpointFrame
-                self._function = checkpoint.CheckpointFunction
-                replaced: Any = checkpoint
-                replaced._CheckpointFrame = _frame_of(self._frame)
-                replaced.CheckpointFunction = _function_of(self._function)
+                self._own = frame, function = checkpoint_classes()
+                set_checkpoint_classes(_frame_of(frame), _function_of(function))
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
             self._passes -= 1
             if self._passes == 0:
-                replaced: Any = checkpoint
-                replaced._CheckpointFrame = self._frame
-                replaced.CheckpointFunction = self._function
+                set_checkpoint_classes(*self._own)
 
 
 _WRAPPING: Final = _Wrapping()

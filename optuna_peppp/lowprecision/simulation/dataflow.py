@@ -18,12 +18,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._guards import detect_fake_mode
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves
 
+from optuna_peppp.lowprecision.compatibility import (
+    FakeTensor,
+    FakeTensorMode,
+    TorchDispatchMode,
+    detect_fake_mode,
+    disable_current_modes,
+    storage_key,
+    tree_leaves,
+)
 from optuna_peppp.lowprecision.simulation.fast_paths import without_fast_paths
 from optuna_peppp.lowprecision.simulation.sites import Call
 from optuna_peppp.lowprecision.simulation.straight_through import leaves_of, map_leaves
@@ -78,7 +83,7 @@ def _unseen() -> Iterator[None]:
     """Hides a pass from what looks at those of the user, and leaves the random states."""
     state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with _disable_current_modes(), saved_tensors_hooks(_same, _same):
+        with disable_current_modes(), saved_tensors_hooks(_same, _same):
             yield
     finally:
         random.setstate(state)
@@ -148,6 +153,6 @@ class _Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return set().union(*(self._sources.get(key, set()) for key in self._keys(values)))
 
     def _keys(self, values: Any) -> list[int]:
-        storages = [x.untyped_storage() for x in leaves_of(values) if isinstance(x, Tensor)]
-        self._alive += storages
-        return list(dict.fromkeys(storage._cdata for storage in storages))
+        tensors = [x for x in leaves_of(values) if isinstance(x, Tensor)]
+        self._alive += [x.untyped_storage() for x in tensors]
+        return list(dict.fromkeys(map(storage_key, tensors)))

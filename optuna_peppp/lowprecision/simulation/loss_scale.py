@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from optuna_peppp.lowprecision.compatibility import at_the_end_of_backward, backward_pass
+
 
 def scaled(loss: Tensor, scale: float, parameters: Callable[[], Iterable[Tensor]]) -> Tensor:
     """The loss times a factor, which its backward pass takes off the gradients of all leaves.
@@ -43,8 +45,7 @@ class _ScaledLoss(torch.autograd.Function):
         for leaf in (*_leaves(ctx), *ctx.parameters()):
             current.reach(leaf)
         # The running pass owns it: it goes when the pass ends, be it by an exception.
-        engine: Any = torch.autograd.Variable._execution_engine
-        engine.queue_callback(current.end)
+        at_the_end_of_backward(current.end)
         return gradient * ctx.scale, None, None
 
 
@@ -52,7 +53,7 @@ class _Pass:
     """One backward pass of a scaled loss: the hooks that take the scale off."""
 
     def __init__(self, scale: float) -> None:
-        self._task = torch._C._current_graph_task_id()
+        self._task = backward_pass()
         self._scale = scale
         self._hooks: list[tuple[dict[int, Any], int]] = []
         self._finalizer = weakref.finalize(self, _remove, self._hooks)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder
+from optuna_peppp.lowprecision.compatibility import backward_pass
+from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder, check_quantizer
 from optuna_peppp.lowprecision.simulation.checkpoints import Function, resumed_by
 from optuna_peppp.lowprecision.simulation.dataflow import calls_of_logits
 from optuna_peppp.lowprecision.simulation.fast_paths import without_fast_paths
@@ -44,12 +45,14 @@ class LowPrecisionModule(nn.Module):
 
     Raises:
         ValueError: The module holds an embedding that changes its weights in the forward pass,
-            or whose gradients are sparse; or it is an ``nn.DataParallel``.
+            or whose gradients are sparse; or it is an ``nn.DataParallel``; or ``quantizer`` is no
+            :class:`Quantizer`.
     """
 
     def __init__(self, module: nn.Module, quantizer: Quantizer) -> None:
         super().__init__()
         _check(module)
+        check_quantizer(quantizer)
         self.module = module
         self.quantizer = quantizer
         self.outputs = OutputRounding()
@@ -93,7 +96,7 @@ class LowPrecisionModule(nn.Module):
             outputs.end()
 
     def _find_logits(self, inputs: Any) -> None:
-        if self.module.training not in self._logits and self.quantizer.precision is not None:
+        if self.module.training not in self._logits and self.quantizer.recipe:
             self._logits[self.module.training] = calls_of_logits(self.module, inputs)
 
     def _bookmark(self) -> Callable[[Function], Function]:
@@ -155,7 +158,7 @@ def _check(module: nn.Module) -> None:
 
 
 def _refuse_recomputation() -> None:
-    if torch._C._current_graph_task_id() != -1:
+    if backward_pass() != -1:
         raise RuntimeError(
             "a backward pass computes a LowPrecisionModule again, whose stochastic rounding would "
             "draw other numbers from its generator; checkpoint parts of the module inside it, or "

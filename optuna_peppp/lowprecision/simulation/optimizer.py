@@ -13,12 +13,17 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Role, Rounder
+from optuna_peppp.lowprecision.compatibility import copy_all
+from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Role, Rounder, check_quantizer
 from optuna_peppp.lowprecision.simulation.loss_scale import scaled
 from optuna_peppp.lowprecision.simulation.straight_through import rounded_together
 
-OPTIMIZERS: Final[dict[str, Callable[..., Optimizer]]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
-"""The supported optimizers by name."""
+OPTIMIZERS: Final[dict[str, Callable[..., Optimizer]]] = {
+    "sgd": SGD,
+    "adam": Adam,
+    "adamw": AdamW,
+}
+"""The class of each of ``OPTIMIZER_NAMES``."""
 
 
 _FUNCTIONAL: Final[dict[type[Optimizer], tuple[str, ...]]] = {
@@ -48,6 +53,7 @@ class LowPrecisionOptimizer(Optimizer):
 
     Raises:
         TypeError: Another optimizer.
+        ValueError: ``quantizer`` is no :class:`Quantizer`.
     """
 
     def __init__(self, optimizer: Optimizer, quantizer: Quantizer) -> None:
@@ -55,6 +61,7 @@ class LowPrecisionOptimizer(Optimizer):
             raise TypeError(
                 f"optimizer must be torch.optim.SGD, Adam or AdamW; got {type(optimizer).__name__}"
             )
+        check_quantizer(quantizer)
         # As an optimizer is restored: the constructor would make groups and state of its own.
         self.__setstate__({"_optimizer": optimizer, "_quantizer": quantizer})
         self._round_accumulators(self._parameters())
@@ -288,4 +295,4 @@ def _round_in_place(tensors: Sequence[Tensor], rounder: Rounder, role: Role) -> 
     tensors = [torch.view_as_real(x) if x.is_complex() else x for x in tensors]
     tensors = [x for x in tensors if x.is_floating_point()]
     if tensors and rounder.rounds(role):
-        torch._foreach_copy_(tensors, rounded_together(tensors, rounder, role))
+        copy_all(tensors, rounded_together(tensors, rounder, role))

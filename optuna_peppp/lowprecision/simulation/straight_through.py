@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from optuna_peppp.lowprecision.compatibility import tree_flatten, tree_unflatten
 from optuna_peppp.lowprecision.rounding.scheme import Role, Rounder
 
 _HIGHER: Final = 2**20

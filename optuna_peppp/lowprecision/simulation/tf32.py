@@ -17,10 +17,10 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.lowprecision.compatibility import TorchDispatchMode
 from optuna_peppp.lowprecision.rounding.quantize import quantize
 from optuna_peppp.lowprecision.rounding.scheme import Quantizer, RoundingScheme
 from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
@@ -48,9 +48,9 @@ def convolutions_fit_tf32(
         scheme: What is rounded.
         images: A few inputs of the network, at least two for batch norm.
     """
-    if precision is None or not all(
-        fmt.exponent <= _TF32.exponent and fmt.mantissa <= _TF32.mantissa
-        for fmt in (precision.format_a, precision.format_b)
+    formats = scheme.recipe(precision).values()
+    if not formats or any(
+        fmt.exponent > _TF32.exponent or fmt.mantissa > _TF32.mantissa for fmt in formats
     ):
         return False
     quantizer = Quantizer(Precision(_TF32, _TF32), replace(scheme, rounding="nearest"))

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from optuna_peppp.choices import check_choice
+from optuna_peppp.configurations.data import parse_name
+from optuna_peppp.configurations.names import NETWORKS, ROUNDINGS, Rounding
 from optuna_peppp.configurations.precision import Precision
-from optuna_peppp.lowprecision.datasets.loading import ImageData, load_dataset, parse_name
+from optuna_peppp.lowprecision.datasets.loading import ImageData, load_dataset
 from optuna_peppp.lowprecision.memory.accounting import memory_vector
-from optuna_peppp.lowprecision.networks import MODELS, build_model
-from optuna_peppp.lowprecision.rounding.quantize import ROUNDINGS, Rounding
+from optuna_peppp.lowprecision.networks import build_model
 from optuna_peppp.lowprecision.rounding.scheme import RoundingScheme
 from optuna_peppp.lowprecision.training.devices import resolve_device
 from optuna_peppp.lowprecision.training.loop import TrainingResult, train
@@ -83,7 +84,7 @@ class Experiment(_Holder):
 
     def __post_init__(self) -> None:
         parse_name(self.data)
-        check_choice("network", self.network, MODELS)
+        check_choice("network", self.network, NETWORKS)
         check_choice("rounding", self.rounding, ROUNDINGS)
         resolve_device(self.device)
         plain: dict[str, Any] = {

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from optuna_peppp.choices import check_choice
+from optuna_peppp.configurations.names import Backend
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.lowprecision.datasets.loading import ImageData
-from optuna_peppp.lowprecision.rounding.quantize import BACKENDS, Backend
 from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, Quantizer, RoundingScheme
 from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
 from optuna_peppp.lowprecision.simulation.optimizer import OPTIMIZERS, LowPrecisionOptimizer
@@ -94,12 +94,11 @@ def train(
         on_epoch: Called after every epoch with the number of epochs done.
 
     Raises:
-        ValueError: A number that is out of range, an unknown optimizer or backend, or a device
-            that this machine does not have.
+        ValueError: A number that is out of range, an unknown optimizer or backend, what is no
+            :class:`Precision`, or a device that this machine does not have.
     """
     _check(learning_rate, epochs, batch_size, averaged_epochs)
     check_choice("optimizer", optimizer, OPTIMIZERS)
-    check_choice("backend", backend, BACKENDS)
     device = resolve_device(device)
     if precision is None:
         scheme = replace(scheme, loss_scale=1.0)

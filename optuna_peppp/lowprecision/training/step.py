@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from optuna_peppp.lowprecision.compatibility import compiled_graphs, compiler_settings, copy_all
 from optuna_peppp.lowprecision.rounding.quantize import can_compile
 from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder
 from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
@@ -30,7 +31,7 @@ _SETTINGS: Final[dict[str, Any]] = {
     # One graph for each network, image size, scheme and optimizer that a process trains.
     "recompile_limit": 64,
 }
-"""Settings of ``torch._dynamo`` for the compiled step."""
+"""Settings of the compiler's front end for the compiled step."""
 
 _OPTIONS: Final[dict[str, Any]] = {
     # Dropout draws what it draws eagerly.
@@ -110,7 +111,7 @@ class TrainingStep:
     def _run_compiled(self, images: Tensor, labels: Tensor) -> bool:
         """Whether the compiled step was taken; where it cannot be, tells why, once."""
         states = [(generator, generator.get_state()) for generator in self._generators]
-        graphs = _graphs()
+        graphs = compiled_graphs()
         try:
             recompiles = self._compiled is not None
             if self._compiled is None or not self._compiled.fits(self._optimizer):
@@ -129,7 +130,7 @@ class TrainingStep:
                 generator.set_state(state)
             self._give_up((str(error).strip() or type(error).__name__).splitlines()[0])
             return False
-        self._recompilations += recompiles and _graphs() != graphs
+        self._recompilations += recompiles and compiled_graphs() != graphs
         if self._recompilations == _RECOMPILATIONS:
             self._give_up("what the network or a schedule changes makes it another one each time")
         return True
@@ -210,7 +211,7 @@ class _CompiledStep:
         with ExitStack() as stack:
             if isinstance(network, LowPrecisionModule):
                 stack.enter_context(network.hooked())
-            stack.enter_context(torch._dynamo.config.patch(**_SETTINGS))
+            stack.enter_context(compiler_settings(**_SETTINGS))
             _compiled()(*self._arguments)
 
 
@@ -229,16 +230,11 @@ class _Backup:
 
     def save(self) -> None:
         for tensors, copies in self._pairs:
-            torch._foreach_copy_(copies, tensors)
+            copy_all(copies, tensors)
 
     def restore(self) -> None:
         for tensors, copies in self._pairs:
-            torch._foreach_copy_(tensors, copies)
-
-
-def _graphs() -> int:
-    """How many graphs this process has compiled."""
-    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+            copy_all(tensors, copies)
 
 
 @functools.cache

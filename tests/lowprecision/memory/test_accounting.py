@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from optuna_peppp.configurations.formats import FloatFormat
+from optuna_peppp.configurations.names import Accounting
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.lowprecision import MemoryUsage, build_model, memory_vector, training_memory
-from optuna_peppp.lowprecision.memory.accounting import Accounting
 
 EIGHT = Precision.parse("1-4-3", "1-6-9")
 """8 and 16 bits: bytes are numbers, or twice as many."""

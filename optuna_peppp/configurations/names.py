@@ -1,0 +1,26 @@
+"""Every named choice of a training: one list each, read without torch."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, get_args
+
+Network = Literal["plain3", "resnet20", "resnet18", "resnet34", "vgg11", "vgg13", "vgg16", "vgg19"]
+"""The networks that :func:`~optuna_peppp.lowprecision.build_model` builds."""
+
+OptimizerName = Literal["sgd", "adam", "adamw"]
+"""The optimizers that have a low-precision form."""
+
+Rounding = Literal["nearest", "stochastic"]
+"""How a number between two of a format becomes one of them."""
+
+Backend = Literal["compiled", "eager", "qpytorch"]
+"""What rounds: one compiled graph, plain PyTorch, or the kernels of QPyTorch."""
+
+Accounting = Literal["saved-tensors", "paper"]
+"""What counts as memory."""
+
+NETWORKS: Final[tuple[Network, ...]] = get_args(Network)
+ROUNDINGS: Final[tuple[Rounding, ...]] = get_args(Rounding)
+BACKENDS: Final[tuple[Backend, ...]] = get_args(Backend)
+ACCOUNTINGS: Final[tuple[Accounting, ...]] = get_args(Accounting)
+OPTIMIZER_NAMES: Final[tuple[OptimizerName, ...]] = get_args(OptimizerName)
