@@ -59,8 +59,8 @@ def parse_name(name: str) -> tuple[DataKind, str]:
         if (kind in ("npz", "folder") and argument) or name in ("digits", "cifar10", "cifar100"):
             return cast(DataKind, kind), argument
     meant = _meant(name)
-    hint = f". Did you mean {quoted(meant)}?" if meant else ""
-    raise ValueError(f"data set must be {DATA_FORMS}; got {name!r}{hint}")
+    hint = f". Did you mean {meant!r}?" if meant else ""
+    raise ValueError(f"data set must be {DATA_FORMS}; got {quoted(name)}{hint}")
 
 
 def _meant(name: object) -> str | None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
 from torchvision.models import resnet18
 from torchvision.models.resnet import BasicBlock
 
+from optuna_peppp.configurations.names import NETWORKS
 from optuna_peppp.lowprecision import build_model
 from optuna_peppp.lowprecision.networks import MODELS
 
@@ -103,6 +106,10 @@ def test_a_seed_decides_the_weights() -> None:
     assert not all(map(torch.equal, models[0], models[2]))
 
 
+def test_every_name_is_built() -> None:
+    assert tuple(MODELS) == NETWORKS
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match=r"network must be 'plain3', .*'vgg19'; got 'alexnet'"):
         build_model("alexnet", 10, (3, 32, 32))
@@ -116,5 +123,9 @@ def test_bad_arguments() -> None:
 @pytest.mark.parametrize("name", ["vgg11", "vgg13", "vgg16", "vgg19"])
 @pytest.mark.parametrize("shape", [(3, 31, 32), (3, 32, 31), (1, 8, 8)], ids=str)
 def test_vgg_needs_32_pixels(name: str, shape: tuple[int, int, int]) -> None:
-    with pytest.raises(ValueError, match=f"{name} needs images of at least 32x32 pixels; got"):
+    message = (
+        f"{name} needs images of at least 32x32 pixels; got {shape[1]}x{shape[2]}: resize them by "
+        "image_size=32 (--image-size 32)"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
         build_model(name, 10, shape)

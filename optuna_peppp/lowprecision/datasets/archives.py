@@ -55,7 +55,7 @@ def read_archive(path: Path, image_size: int | None, max_bytes: int) -> Parts:
         raise FileNotFoundError(f"there is no file {path}")
     try:
         if not path.is_file():
-            raise ValueError("it is not a file")
+            raise _UnfitError("it must be a file; a folder of images is read as folder:DIRECTORY")
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             held = set(archive.namelist())
             missing = [name for name in _NAMES if f"{name}.npy" not in held]
@@ -65,7 +65,9 @@ def read_archive(path: Path, image_size: int | None, max_bytes: int) -> Parts:
         raise ValueError(f"{path}: {error}") from error
     except Exception as error:  # numpy and zipfile raise many kinds on foreign contents
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} is not a readable .npz file: {reason}") from error
+        raise ValueError(
+            f"{path} is not a readable .npz file ({reason}): write it with numpy.savez"
+        ) from error
     raise ValueError(
         f"{path} must hold {', '.join(_NAMES)} (MedMNIST layout); {', '.join(missing)} missing"
     )

@@ -121,8 +121,8 @@ def channel_axis(shape: tuple[int, ...]) -> int | None:
     axes = [axis for axis in (3, 1) if shape[axis] <= _MAX_CHANNELS]
     if not axes:
         raise ValueError(
-            f"{described}; got shape {shape}: volumes and images of more channels are not read, "
-            "but train() takes them as an ImageData"
+            f"{described}; got shape {shape}: volumes and images of more channels are not read; "
+            "a program can give images of any channels to train() as an ImageData"
         )
     # Where both could be, the sides of a square tell; else channels come last.
     if len(axes) == 2 and shape[2] == shape[3] != shape[1]:

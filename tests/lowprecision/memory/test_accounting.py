@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,7 +18,14 @@ from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.configurations.names import Accounting
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.configurations.space import ConfigurationSpace
-from optuna_peppp.lowprecision import MemoryUsage, build_model, memory_vector, training_memory
+from optuna_peppp.lowprecision import (
+    MemoryUsage,
+    RoundingScheme,
+    build_model,
+    memory_vector,
+    training_memory,
+)
+from optuna_peppp.lowprecision.rounding.scheme import Role
 
 EIGHT = Precision.parse("1-4-3", "1-6-9")
 """8 and 16 bits: bytes are numbers, or twice as many."""
@@ -50,6 +58,41 @@ def test_what_the_optimizer_keeps(optimizer: str, states: int) -> None:
     """Gradients, accumulators and momentum; the Adams remember two numbers of every weight."""
     usage = training_memory(linear(), (4,), 7, EIGHT, optimizer=optimizer)
     assert usage.optimizer == 2 * states * 43
+
+
+@pytest.mark.parametrize("accounting", ["saved-tensors", "paper"])
+@pytest.mark.parametrize("role", get_args(Role))
+def test_a_role_has_the_bits_that_its_scheme_gives(accounting: Accounting, role: Role) -> None:
+    """Another choice of one role costs its numbers the difference in bits, and no other part."""
+    model = without_data("resnet18", 10, (3, 8, 8))
+    precision = Precision.parse("1-4-3", "1-6-9")  # 8 and 16 bits
+
+    def usage(**choice: Any) -> MemoryUsage:
+        scheme = replace(RoundingScheme(), **choice)
+        return training_memory(model, (3, 8, 8), 2, precision, accounting, scheme=scheme)
+
+    usual, a, b, none = (usage(), *(usage(**{role: choice}) for choice in ("A", "B", None)))
+    assert usual in (a, b)
+    numbers = b.total - a.total
+    assert none.total - b.total == 2 * numbers
+    parameters = sum(p.numel() for p in model.parameters())
+    if role in ("weights", "momentum", "accumulators"):
+        assert numbers == parameters
+    if role == "weight_gradients":  # transient, in the paper's
+        assert numbers == (parameters if accounting == "saved-tensors" else 0)
+    part = "weights" if role == "weights" else "activations"
+    if role in ("weight_gradients", "momentum", "accumulators"):
+        part = "optimizer"
+    assert replace(a, **{part: getattr(b, part)}) == b
+
+
+def test_a_scheme_in_float32_has_the_memory_of_float32() -> None:
+    float32 = RoundingScheme(**dict.fromkeys(get_args(Role)))  # type: ignore[arg-type]
+    usage = training_memory(linear(), (4,), 7, EIGHT, scheme=float32)
+    assert usage == MemoryUsage(43 * 4, 7 * 9 * 4, 3 * 43 * 4)
+    space = ConfigurationSpace.paper()
+    vector = memory_vector(space, linear(), (4,), 7, scheme=float32)
+    assert vector.tolist() == [usage.total] * 99
 
 
 class Kept:

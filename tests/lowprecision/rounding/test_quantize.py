@@ -24,7 +24,7 @@ from optuna_peppp.lowprecision import quantize
 from optuna_peppp.lowprecision.rounding.quantize import ROUNDINGS, Backend, Rounding
 
 # The package names its function as the module is called, so an import statement finds that.
-MODULE = importlib.import_module("optuna_peppp.lowprecision.rounding.quantize")
+MODULE = importlib.import_module("optuna_peppp.lowprecision.rounding.kernels")
 TABLES = FORMATS_A + FORMATS_B
 FLOAT32_MAX = float(torch.finfo(torch.float32).max)
 

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import cast, get_args
+import re
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, cast, get_args
 
 import pytest
 import torch
+from torch import Tensor
 
 from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.configurations.precision import Precision
-from optuna_peppp.lowprecision import Quantizer, RoundingScheme, quantize
+from optuna_peppp.lowprecision import (
+    LowPrecisionModule,
+    LowPrecisionOptimizer,
+    Quantizer,
+    RoundingScheme,
+    quantize,
+)
 from optuna_peppp.lowprecision.rounding.quantize import Backend, Rounding
 from optuna_peppp.lowprecision.rounding.scheme import Role, Rounder
 
@@ -53,6 +61,56 @@ def test_a_field_chooses_the_format_of_its_role_alone(role: Role) -> None:
         for other in cast(tuple[Role, ...], get_args(Role)):
             if other != role:
                 assert quantizer.format(other) == Quantizer(PRECISION).format(other)
+
+
+@pytest.mark.parametrize("role", get_args(Role))
+def test_a_recipe_leaves_out_what_is_float32(role: Role) -> None:
+    scheme = replace(RoundingScheme(), **{role: None})  # type: ignore[arg-type]
+    recipe = scheme.recipe(PRECISION)
+    assert set(recipe) == set(get_args(Role)) - {role}
+    assert recipe == {
+        other: fmt for other, fmt in RoundingScheme().recipe(PRECISION).items() if other != role
+    }
+    assert scheme.recipe(None) == {}
+
+
+@pytest.mark.parametrize("value", ["1-4-3/1-6-7", FloatFormat(4, 3), 8])
+def test_what_is_no_precision(value: object) -> None:
+    with pytest.raises(
+        ValueError, match=r"precision must be a Precision; got .*: give Precision[.]parse"
+    ):
+        Quantizer(value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [(PRECISION, repr(PRECISION)), (RoundingScheme(), "precision"), ("1-4-3", "precision")],
+)
+def test_what_is_no_quantizer(value: Any, remedy: str) -> None:
+    message = f"quantizer must be a Quantizer; got .*: give Quantizer[(]{re.escape(remedy)}[)]"
+    with pytest.raises(ValueError, match=message):
+        LowPrecisionModule(torch.nn.Linear(2, 2), value)
+    with pytest.raises(ValueError, match=message):
+        LowPrecisionOptimizer(torch.optim.SGD(torch.nn.Linear(2, 2).parameters()), value)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A format of another kind: whole numbers."""
+
+    keyed: ClassVar[bool] = False
+
+    def round(self, x: Tensor, keys: Tensor | None) -> Tensor:
+        return x.round()
+
+
+def test_a_format_of_another_kind() -> None:
+    rounder = Rounder(Quantizer(PRECISION), {"weights": Whole()}, None)
+    assert torch.equal(rounder(X, "weights"), X.round())
+    numbers = torch.complex(X, 2 * X)
+    assert torch.equal(rounder(numbers, "weights"), torch.complex(X.round(), (2 * X).round()))
+    assert rounder(X, "momentum") is X
+    assert (rounder.rounds("weights"), rounder.rounds("momentum")) == (True, False)
 
 
 def test_without_a_precision_nothing_is_rounded() -> None:

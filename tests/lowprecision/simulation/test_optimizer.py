@@ -573,12 +573,10 @@ def test_sparse_gradients_are_those_of_a_dense_embedding(build: Build) -> None:
         with torch.random.fork_rng([]):
             torch.manual_seed(0)
             model = nn.Embedding(9, 4, sparse=sparse)
-        quantizer = Quantizer(PRECISION)
-        update = LowPrecisionOptimizer(build(model.parameters()), quantizer)
-        module = LowPrecisionModule(model, quantizer)
+        update = LowPrecisionOptimizer(build(model.parameters()), Quantizer(PRECISION))
         for words in (torch.tensor([1, 1, 5]), torch.tensor([5, 2])):
             update.zero_grad()
-            torch.autograd.backward(update.scale(module(words).square().sum()))
+            torch.autograd.backward(update.scale(model(words).square().sum()))
             update.step()
         moved.append(model.weight)
     assert torch.equal(*moved)

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.lowprecision import ImageData, RoundingScheme, train
-from optuna_peppp.lowprecision.rounding.quantize import Rounding
+from optuna_peppp.lowprecision.rounding.quantize import ROUNDINGS, Rounding
 
 STEP: Any = importlib.import_module("optuna_peppp.lowprecision.training.step")
 PRECISION = Precision.parse("1-4-3", "1-6-9")
@@ -91,15 +91,16 @@ def test_logits_of_any_form_are_one_graph(
 
 
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True")
+@pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpoints_are_trained_eagerly(
-    traced: CompileCounterWithBackend, reentrant: bool
+    traced: CompileCounterWithBackend, reentrant: bool, rounding: Rounding
 ) -> None:
     settings = {"run": lambda block, x: checkpoint(block, x, use_reentrant=reentrant)}
     with pytest.warns(UserWarning, match="cannot compile this training step"):
-        compiled = weights("compiled", "nearest", settings)
-    assert torch.equal(compiled, weights("eager", "nearest", settings))
-    assert torch.equal(compiled, weights("eager", "nearest", {}))
+        compiled = weights("compiled", rounding, settings)
+    assert torch.equal(compiled, weights("eager", rounding, settings))
+    assert torch.equal(compiled, weights("eager", rounding, {}))
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,14 @@ def test_the_graph_is_the_eager_step_bit_for_bit(
     assert traced.frame_count == 1
 
 
+def test_which_formats_are_equal_is_no_other_graph(traced: CompileCounterWithBackend) -> None:
+    for formats in (("1-4-3", "1-6-7"), ("1-6-7", "1-6-7"), ("1-6-7", "1-4-3")):
+        precision = Precision.parse(*formats)
+        compiled = weights(linear, "compiled", precision)
+        assert torch.equal(compiled, weights(linear, "eager", precision))
+    assert traced.frame_count == 1
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -492,7 +500,7 @@ def test_two_threads_compile_and_train_as_alone(traced: CompileCounterWithBacken
 
 
 def test_without_a_compiler_all_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    quantizing: Any = importlib.import_module("optuna_peppp.lowprecision.rounding.quantize")
+    quantizing: Any = importlib.import_module("optuna_peppp.lowprecision.rounding.kernels")
 
     def refuse(*arguments: object, **options: object) -> object:
         raise RuntimeError("no compiler")
