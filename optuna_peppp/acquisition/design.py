@@ -91,12 +91,15 @@ def greedy_order(
     return order
 
 
-def qr_order(columns: ArrayLike, feasible: ArrayLike | None = None) -> list[int]:
-    """All feasible columns in the order of QR with column pivoting (paper, E.1, QR-MF).
+def qr_order(
+    columns: ArrayLike, feasible: ArrayLike | None = None, count: int | None = None
+) -> list[int]:
+    """Feasible columns in the order of QR with column pivoting (paper, E.1, QR-MF).
 
     Args:
         columns: Shape (n, d), the error matrix: E P = Q R.
         feasible: Shape (d,), true where a column may be chosen. Default: everywhere.
+        count: How many columns to choose. Default: all.
 
     Returns:
         Indices of the feasible columns; those that depend on earlier ones last, by index.
@@ -109,9 +112,10 @@ def qr_order(columns: ArrayLike, feasible: ArrayLike | None = None) -> list[int]
     """
     vectors = _matrix("columns", columns).T
     available = _feasible(feasible, len(vectors))
-    pivots, _ = _pivots(vectors, available, [], len(vectors))
+    count = len(vectors) if count is None else count
+    pivots, _ = _pivots(vectors, available, [], count)
     available[pivots] = False
-    return pivots + np.flatnonzero(available).tolist()
+    return (pivots + np.flatnonzero(available).tolist())[:count]
 
 
 def random_order(d: int, seed: int, feasible: ArrayLike | None = None) -> list[int]:

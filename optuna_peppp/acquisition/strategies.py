@@ -1,4 +1,8 @@
-"""Strategies that can be evaluated: what to measure next, and what to predict from it."""
+"""Strategies: which configuration to measure next, and what to predict from what was measured.
+
+One chooser for all: the sampler makes a :class:`Progress` of the trials of a study, the evaluation
+makes one of the row of a corpus.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +30,27 @@ class Progress:
         indices: The configurations measured so far, in their order.
         errors: Their errors.
         seed: Fixes all random choices on this task.
+        live: What is being measured.
+        offered: Shape (d,), true for the configurations to choose from, one at least; by default
+            all that are feasible and were not measured.
+        test_images: How many images an error is counted on, where known.
     """
 
     meta: MetaModel
     memory: NDArray[np.float64]
     considered: NDArray[np.bool_]
     feasible: NDArray[np.bool_]
-    indices: Sequence[int]
-    errors: Sequence[float]
+    indices: Sequence[int] | NDArray[np.intp]
+    errors: Sequence[float] | NDArray[np.float64]
     seed: int
+    live: Sequence[int] | NDArray[np.intp] = ()
+    offered: NDArray[np.bool_] | None = None
+    test_images: int | None = None
+
+    @property
+    def choices(self) -> NDArray[np.bool_]:
+        """Shape (d,), true for the configurations to choose from."""
+        return self.feasible & ~_mask(self, self.indices) if self.offered is None else self.offered
 
 
 def least_squares(progress: Progress) -> NDArray[np.float64]:
@@ -53,7 +69,7 @@ class Strategy:
     """A way to measure and predict.
 
     Attributes:
-        choose: The next configuration: the index of a feasible one that was not measured.
+        choose: The next configuration: the index of one of :attr:`Progress.choices`.
         predict: Shape (d,), the errors of all configurations.
     """
 
@@ -62,32 +78,53 @@ class Strategy:
 
 
 def _bayesian(progress: Progress) -> int:
-    # What is not considered does not exist here: it is not hidden by a measurement cap.
-    where = np.flatnonzero(progress.considered)
+    """What is worth most (:func:`improvement.worth`)."""
+    prior, considered = progress.meta.prior, np.flatnonzero(progress.considered)
+    if not progress.considered.all():
+        # What is not considered does not exist here: it is not hidden by a measurement cap.
+        prior = prior.restricted(considered)
     worth = improvement.worth(
-        progress.meta.prior.restricted(where),
-        progress.memory[where],
-        progress.feasible[where],
-        np.searchsorted(where, progress.indices),
+        prior,
+        progress.memory[considered],
+        progress.feasible[considered],
+        np.searchsorted(considered, progress.indices),
         progress.errors,
+        live=np.searchsorted(considered, progress.live),
+        test_images=progress.test_images,
     )
-    free = progress.feasible[where]
-    free[np.searchsorted(where, progress.indices)] = False
-    return int(where[np.where(free, worth, -np.inf).argmax()])
+    return int(considered[np.where(progress.choices[considered], worth, -np.inf).argmax()])
 
 
 def _ed_mf(progress: Progress) -> int:
-    embeddings = progress.meta.embeddings
-    return greedy_order(embeddings, 1, feasible=progress.feasible, start=progress.indices)[0]
+    """Greedy D-optimal design, continued from all that was measured or is live."""
+    choices = progress.choices
+    used = _mask(progress, progress.indices) | _mask(progress, progress.live)
+    start = np.flatnonzero(used & ~choices).tolist()
+    return greedy_order(progress.meta.embeddings, 1, feasible=choices, start=start)[0]
 
 
 def _qr_mf(progress: Progress) -> int:
-    return qr_order(progress.meta.errors, progress.feasible)[len(progress.indices)]
+    """The pivots of a QR factorization of the error matrix, in their order."""
+    taken = int((progress.feasible & ~progress.choices).sum())
+    return _first(progress, qr_order(progress.meta.errors, progress.feasible, taken + 1))
 
 
 def _random_mf(progress: Progress) -> int:
-    order = random_order(len(progress.feasible), progress.seed, progress.feasible)
-    return order[len(progress.indices)]
+    """A random order."""
+    return _first(progress, random_order(len(progress.memory), progress.seed, progress.feasible))
+
+
+def _first(progress: Progress, order: Sequence[int]) -> int:
+    """The first of an order that may be chosen, where none may the one of the smallest index."""
+    choices = progress.choices
+    return next((index for index in order if choices[index]), int(choices.argmax()))
+
+
+def _mask(progress: Progress, indices: Sequence[int] | NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Shape (d,), true at the indices."""
+    mask = np.zeros(len(progress.memory), dtype=np.bool_)
+    mask[np.asarray(indices, dtype=np.intp)] = True
+    return mask
 
 
 PAPER: Final[Mapping[str, Strategy]] = {
@@ -101,4 +138,4 @@ STRATEGIES: Final[Mapping[str, Strategy]] = {
     "bayesian": Strategy(_bayesian, posterior_mean),
     **PAPER,
 }
-"""The strategies of :class:`optuna_peppp.PEPPPSampler`, which choose the same configurations."""
+"""The strategies of :class:`optuna_peppp.PEPPPSampler`."""

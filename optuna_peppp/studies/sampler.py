@@ -21,8 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
-from optuna_peppp.acquisition import improvement
-from optuna_peppp.acquisition.design import greedy_order, qr_order, random_order
+from optuna_peppp.acquisition.improvement import feared
+from optuna_peppp.acquisition.strategies import STRATEGIES, Progress
 from optuna_peppp.choices import check_choice
 from optuna_peppp.corpora.measurements import validate_memory, validate_test_images
 from optuna_peppp.sizes import format_size, parse_size
@@ -125,12 +125,7 @@ class PEPPPSampler(BaseSampler):
             RandomSampler(seed) if independent_sampler is None else independent_sampler
         )
         self._warned: set[tuple[str, int]] = set()
-        self._order: NDArray[np.intp] | None = None
-        if strategy == "qr-mf":
-            self._order = np.array(qr_order(meta.errors, self._feasible))
-        elif strategy == "random-mf":
-            order_seed = secrets.randbits(32) if seed is None else seed
-            self._order = np.array(random_order(len(meta.space), order_seed, self._feasible))
+        self._seed = secrets.randbits(32) if seed is None else seed
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -235,37 +230,27 @@ class PEPPPSampler(BaseSampler):
 
     def _choose(self, candidates: NDArray[np.intp], usage: Usage) -> int:
         """The next configuration, among the candidates that :meth:`_least_tried` leaves."""
-        candidates = self._least_tried(candidates, usage)
-        if self._order is not None:
-            offered = np.isin(self._order, candidates)
-            return int(self._order[offered.argmax()] if offered.any() else candidates[0])
-        if self._strategy == "bayesian":
-            worth = improvement.worth(
-                self._meta.prior,
+        offered = np.zeros(len(self._space), dtype=np.bool_)
+        offered[self._least_tried(candidates, usage)] = True
+        return STRATEGIES[self._strategy].choose(
+            Progress(
+                self._meta,
                 self._memory,
-                self._feasible,
-                usage.indices,
-                usage.errors,
+                considered=np.ones_like(offered),
+                feasible=self._feasible,
+                indices=usage.indices,
+                errors=usage.errors,
+                seed=self._seed,
                 live=np.flatnonzero(usage.live),
+                offered=offered,
                 test_images=self._test_images,
             )
-            return int(candidates[worth[candidates].argmax()])
-        offered = np.zeros(len(self._space), dtype=np.bool_)
-        offered[candidates] = True
-        used = usage.live > 0
-        used[usage.indices] = True
-        (index,) = greedy_order(
-            self._meta.embeddings,
-            1,
-            feasible=offered,
-            start=np.flatnonzero(used & ~offered).tolist(),
         )
-        return index
 
     def _least_tried(self, candidates: NDArray[np.intp], usage: Usage) -> NDArray[np.intp]:
         """The candidates that are least spent, of these least live, and least failed."""
-        feared = improvement.feared(self._memory, np.flatnonzero(usage.finished), usage.broken)
-        for count in (usage.spent, usage.live, usage.failures, feared):
+        risky = feared(self._memory, np.flatnonzero(usage.finished), usage.broken)
+        for count in (usage.spent, usage.live, usage.failures, risky):
             candidates = candidates[count[candidates] == count[candidates].min()]
         return candidates
 

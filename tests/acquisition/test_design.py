@@ -213,6 +213,8 @@ def test_qr_order_is_lapacks(columns: Matrix, data: st.DataObject) -> None:
     expected = where[scipy_pivots(columns[:, where])] if len(where) else where
     assert order[:rank] == expected[:rank].tolist()
     assert order[rank:] == sorted(set(where.tolist()) - set(order[:rank]))
+    for count in range(d + 1):
+        assert qr_order(columns, feasible, count) == order[:count]
 
 
 def test_qr_order_puts_dependent_columns_last() -> None:

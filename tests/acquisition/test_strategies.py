@@ -81,6 +81,32 @@ def test_to_bayesian_what_is_not_considered_does_not_exist() -> None:
     assert indices == expected
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_is_offered_is_chosen_from_whatever_was_measured(strategy: str) -> None:
+    for offered in ([4], [2, 9], [0, 5, 11]):
+        chosen = STRATEGIES[strategy].choose(
+            replace(progress_of([2, 4]), offered=np.isin(np.arange(D), offered))
+        )
+        assert chosen in offered
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_is_offered_need_not_be_feasible(strategy: str) -> None:
+    """As where a user enqueues what is beyond the measurement cap."""
+    feasible = np.arange(D) < 6
+    progress = replace(progress_of([1], feasible=feasible), offered=~feasible)
+    assert STRATEGIES[strategy].choose(progress) >= 6
+
+
+@pytest.mark.parametrize("strategy", ["bayesian", "ed-mf"])
+def test_what_is_live_counts_as_measured(strategy: str) -> None:
+    """As if it had come out as expected."""
+    progress = replace(progress_of([3]), live=[7], offered=~np.isin(np.arange(D), [3, 7]))
+    expected = META.prior.condition([3], TRUTH[[3]]).moments().mean[7]
+    measured = replace(progress_of([3, 7]), errors=[TRUTH[3], np.clip(expected, 0, 1)])
+    assert STRATEGIES[strategy].choose(progress) == STRATEGIES[strategy].choose(measured)
+
+
 def test_bayesian_measures_everything_once() -> None:
     indices: list[int] = []
     for _ in range(D):
