@@ -22,10 +22,10 @@ def read_only(name: str, values: ArrayLike, shape: tuple[int, int]) -> NDArray[n
 
 
 def refuse(message: str, array: NDArray[np.float64], bad: NDArray[np.bool_]) -> None:
-    """Raises ``message`` with the first bad entry, if there is any."""
+    """Raises ``message`` with the first bad entry of an array of any shape, if there is any."""
     if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise ValueError(f"{message}[{row}, {column}] is {array[row, column]}")
+        place = tuple(np.argwhere(bad)[0].tolist())
+        raise ValueError(f"{message}[{', '.join(map(str, place))}] is {array[place]}")
 
 
 _BLOCK: Final = 2**22

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from optuna_peppp.arrays import refuse
 from optuna_peppp.completion.proximal import decompose, solve
 
 Matrix = NDArray[np.float64]
@@ -186,9 +187,7 @@ def _errors(errors: ArrayLike) -> Matrix:
     observed = ~np.isnan(target)
     if not observed.any():
         raise ValueError("errors must hold at least one observed entry; all are NaN")
-    _refuse(
-        "errors must lie in [0, 1]; errors", target, observed & ~((target >= 0) & (target <= 1))
-    )
+    refuse("errors must lie in [0, 1]; errors", target, observed & ~((target >= 0) & (target <= 1)))
     return target
 
 
@@ -203,7 +202,7 @@ def _weights(weights: ArrayLike | None, target: Matrix) -> Matrix:
             f"weights must have the shape of errors, {target.shape}; got {given.shape}"
         )
     bad = observed & ~((given > 0) & (given < np.inf))
-    _refuse("weights must be positive and finite where errors are observed; weights", given, bad)
+    refuse("weights must be positive and finite where errors are observed; weights", given, bad)
     usable: Matrix = np.where(observed, given, 0.0) / given[observed].max()
     return usable
 
@@ -214,12 +213,5 @@ def _offset(offset: ArrayLike | None, target: Matrix) -> Matrix:
     given = np.asarray(offset, dtype=np.float64)
     if given.shape != target.shape:
         raise ValueError(f"offset must have the shape of errors, {target.shape}; got {given.shape}")
-    _refuse("offset must be finite; offset", given, ~np.isfinite(given))
+    refuse("offset must be finite; offset", given, ~np.isfinite(given))
     return given
-
-
-def _refuse(message: str, array: Matrix, bad: NDArray[np.bool_]) -> None:
-    """Raises ``message`` with the first bad entry, if there is any."""
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise ValueError(f"{message}[{row}, {column}] is {array[row, column]}")

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from os import PathLike
 from pathlib import Path
-from statistics import fmean
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp.arrays import read_only, refuse
 from optuna_peppp.configurations.space import ConfigurationSpace, Value
-from optuna_peppp.corpora.csvfile import check_text, located, write_lines
+from optuna_peppp.corpora.csvfile import check_text, located
 from optuna_peppp.corpora.fields import check_choice, check_task
-from optuna_peppp.corpora.table import MAX_DISAGREEMENT, RESERVED, CorpusTable
+from optuna_peppp.corpora.measurements import (
+    DISAGREEMENT,
+    check_errors,
+    disagree,
+    mean_of_known,
+    means_of_known,
+)
+from optuna_peppp.corpora.table import RESERVED, CorpusTable, columns_of, write_rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,11 +69,7 @@ class ErrorMatrix:
         shape = (len(tasks), len(self.space))
         errors = read_only("errors", self.errors, shape)
         memory = read_only("memory", self.memory, shape)
-        refuse(
-            "errors must lie in [0, 1], the ratio of misclassified images; errors",
-            errors,
-            (errors < 0) | (errors > 1),
-        )
+        check_errors(errors, partial=True)
         refuse(
             "memory must be positive and finite, in bytes; memory",
             memory,
@@ -87,6 +88,30 @@ class ErrorMatrix:
     def observed(self) -> NDArray[np.bool_]:
         """Shape (n, d), true where an error was measured."""
         return ~np.isnan(self.errors)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the n tasks are called: with their networks where there are several."""
+        if len(set(self.models)) < 2:
+            return self.tasks
+        return tuple(
+            f"{task} ({model})" for task, model in zip(self.tasks, self.models, strict=True)
+        )
+
+    def rows(self, indices: ArrayLike) -> Self:
+        """The matrix of some of the tasks.
+
+        Args:
+            indices: Shape (m,), rows in any order; or shape (n,), true for those to take.
+        """
+        taken = np.arange(len(self.tasks))[np.asarray(indices)]
+        return replace(
+            self,
+            tasks=tuple(self.tasks[row] for row in taken),
+            errors=self.errors[taken],
+            memory=self.memory[taken],
+            models=tuple(self.models[row] for row in taken) if self.models else (),
+        )
 
     @classmethod
     def read_csv(cls, path: str | PathLike[str], space: ConfigurationSpace | None = None) -> Self:
@@ -128,9 +153,8 @@ class ErrorMatrix:
         memory = errors.copy()
         for (task, model, column), rows in entries.items():
             entry = tasks[task, model], column
-            errors[entry] = fmean(row.error for row in rows)
-            known = [row.memory for row in rows if not math.isnan(row.memory)]
-            memory[entry] = fmean(known) if known else math.nan
+            errors[entry] = mean_of_known(row.error for row in rows)
+            memory[entry] = mean_of_known(row.memory for row in rows)
         return cls(
             space,
             tuple(task for task, _ in tasks),
@@ -157,21 +181,20 @@ class ErrorMatrix:
                     check_choice(name, value)
         for task, model in zip(self.tasks, self.models or repeat(""), strict=False):
             check_task(task, model)
-        write_lines(
-            path,
-            ["task", *(["model"] if self.models else []), *columns, "error", "memory"],
-            (
-                [
-                    self.tasks[row],
-                    *([self.models[row]] if self.models else []),
-                    *self.space.params(column).values(),
-                    *self.settings.values(),
-                    float(self.errors[row, column]),
-                    "" if np.isnan(memory := float(self.memory[row, column])) else memory,
-                ]
-                for row, column in np.argwhere(self.observed).tolist()
-            ),
-        )
+        write_rows(path, columns_of(columns, model=bool(self.models)), self._fields())
+
+    def _fields(self) -> Iterator[dict[str, Any]]:
+        """The fields of every observed entry."""
+        for row, column in np.argwhere(self.observed).tolist():
+            memory = float(self.memory[row, column])
+            yield {
+                "task": self.tasks[row],
+                "model": self.models[row] if self.models else "",
+                **self.space.params(column),
+                **self.settings,
+                "error": float(self.errors[row, column]),
+                "memory": "" if np.isnan(memory) else memory,
+            }
 
 
 def stack(matrices: Sequence[ErrorMatrix]) -> ErrorMatrix:
@@ -202,10 +225,9 @@ def stack(matrices: Sequence[ErrorMatrix]) -> ErrorMatrix:
     for row, key in enumerate(keys):
         rows.setdefault(key, []).append(row)
     for (task, model), same in rows.items():
-        spread = np.fmax.reduce(errors[same]) - np.fmin.reduce(errors[same])
-        for index in np.flatnonzero(spread > MAX_DISAGREEMENT)[:1].tolist():
+        for index in np.flatnonzero(disagree(errors[same]))[:1].tolist():
             raise ValueError(
-                f"the sources must agree within {MAX_DISAGREEMENT} about what they both measured; "
+                f"the sources must agree within {DISAGREEMENT} about what they both measured; "
                 f"of task {task!r}{f' with {model!r}' if model else ''}, configuration "
                 f"{space.params(index)}, the errors are {errors[same, index]}. Leave one out or "
                 "rename the task"
@@ -214,8 +236,8 @@ def stack(matrices: Sequence[ErrorMatrix]) -> ErrorMatrix:
     return ErrorMatrix(
         space,
         tuple(task for task, _ in rows),
-        np.array([_mean(errors[same]) for same in rows.values()]),
-        np.array([_mean(memory[same]) for same in rows.values()]),
+        np.array([means_of_known(errors[same]) for same in rows.values()]),
+        np.array([means_of_known(memory[same]) for same in rows.values()]),
         models if any(models) else (),
         {
             name: value
@@ -227,9 +249,3 @@ def stack(matrices: Sequence[ErrorMatrix]) -> ErrorMatrix:
 
 def _unordered(space: ConfigurationSpace) -> dict[str, frozenset[Value]]:
     return {name: frozenset(values) for name, values in space.choices.items()}
-
-
-def _mean(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shape (d,), the mean of what is not NaN in every column of (m, d), NaN where all are."""
-    counts = np.count_nonzero(~np.isnan(rows), axis=0)
-    return np.asarray(np.nansum(rows, axis=0) / np.where(counts, counts, np.nan))

@@ -1,17 +1,24 @@
-"""What public functions check of what they are given."""
+"""Measurements: what makes a number an error, which repeats agree, and how they are averaged."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from math import isnan
+from statistics import fmean
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from optuna_peppp.arrays import refuse
 from optuna_peppp.configurations.space import ConfigurationSpace
 
 ROUNDING: Final = 1e-6
 """An error that is less than 0 or more than 1 by no more than this is rounding noise, as of
 accuracies that were added up batch by batch: it counts as 0 or 1."""
+
+DISAGREEMENT: Final = 0.5
+"""How far errors of one task and configuration may lie apart to be repeats, and be averaged."""
 
 
 def as_error(value: float) -> float | None:
@@ -21,6 +28,26 @@ def as_error(value: float) -> float | None:
     (0.25, 0.0, None)
     """
     return min(max(float(value), 0.0), 1.0) if -ROUNDING <= value <= 1 + ROUNDING else None
+
+
+def check_errors(
+    errors: NDArray[np.float64], *, partial: bool = False, rounding: float = 0.0
+) -> None:
+    """Refuses errors that are none.
+
+    Args:
+        errors: Of any shape.
+        partial: Whether some may be unobserved, NaN.
+        rounding: How far they may leave [0, 1].
+
+    Raises:
+        ValueError: An error is not in [0, 1]; the message names the first.
+    """
+    valid = (errors >= -rounding) & (errors <= 1 + rounding)
+    if partial:
+        valid |= np.isnan(errors)
+    message = "errors must lie in [0, 1], the ratio of misclassified images; errors"
+    refuse(message, errors, ~valid)
 
 
 def check_measurements(
@@ -44,12 +71,7 @@ def check_measurements(
     bad = np.flatnonzero((where < 0) | (where >= d))
     if bad.size:
         raise ValueError(f"indices must be between 0 and {d - 1}; got {where[bad[0]]}")
-    bad = np.flatnonzero(~((measured >= -ROUNDING) & (measured <= 1 + ROUNDING)))
-    if bad.size:
-        raise ValueError(
-            "errors must lie in [0, 1], the ratio of misclassified images; "
-            f"errors[{bad[0]}] is {measured[bad[0]]}"
-        )
+    check_errors(measured, rounding=ROUNDING)
     return where.astype(np.intp), np.clip(measured, 0.0, 1.0)
 
 
@@ -123,3 +145,32 @@ def averaged(indices: ArrayLike, values: ArrayLike, d: int) -> NDArray[np.float6
     sums = np.bincount(where, weights=np.asarray(values, dtype=np.float64), minlength=d)
     means: NDArray[np.float64] = sums / np.where(counts, counts, np.nan)
     return means
+
+
+def disagree(errors: ArrayLike) -> NDArray[np.bool_]:
+    """Where repeats lie too far apart to be averaged.
+
+    Args:
+        errors: Shape (m, ...), m repeats; NaN where there is none.
+
+    >>> disagree([[0.1, 0.2], [0.3, 0.9]])
+    array([False,  True])
+    """
+    repeats = np.asarray(errors, dtype=np.float64)
+    return np.asarray(np.fmax.reduce(repeats) - np.fmin.reduce(repeats) > DISAGREEMENT)
+
+
+def mean_of_known(values: Iterable[float]) -> float:
+    """The mean of the numbers that are known; NaN where none is.
+
+    >>> mean_of_known([0.25, float("nan"), 0.75])
+    0.5
+    """
+    known = [value for value in values if not isnan(value)]
+    return fmean(known) if known else float("nan")
+
+
+def means_of_known(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shape (d,), the mean of what is known in every column of (m, d); NaN where nothing is."""
+    counts = np.count_nonzero(~np.isnan(rows), axis=0)
+    return np.asarray(np.nansum(rows, axis=0) / np.where(counts, counts, np.nan))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -19,6 +20,7 @@ from optuna_peppp.corpora.fields import (
     parse_memory,
     spelling,
 )
+from optuna_peppp.corpora.measurements import disagree
 from optuna_peppp.text import quoted
 
 _REQUIRED: Final = ("task", "error", "memory")
@@ -40,8 +42,37 @@ _COLUMNS: Final = 1000
 _NAMED: Final = 20
 """Columns that a message names."""
 
-MAX_DISAGREEMENT: Final = 0.5
-"""How far errors of one task and configuration may lie apart to be repeats, and be averaged."""
+
+def columns_of(
+    names: Iterable[str], *, model: bool = True, more: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """The columns of a corpus file, in their order.
+
+    Args:
+        names: The configuration columns: what is tuned, and settings.
+        model: Whether networks are told.
+        more: Further columns, such as how each row was measured.
+
+    >>> columns_of(["format_a", "format_b"], more=["seed"])
+    ('task', 'model', 'format_a', 'format_b', 'error', 'memory', 'seed')
+    """
+    return ("task", *(("model",) if model else ()), *names, "error", "memory", *more)
+
+
+def write_rows(
+    path: str | PathLike[str], columns: Sequence[str], rows: Iterable[Mapping[str, object]]
+) -> None:
+    """Writes a corpus file, which appears whole or not at all.
+
+    Args:
+        path: The file.
+        columns: Its columns, as :func:`columns_of` orders them.
+        rows: The fields of every measurement; what a row lacks stays empty.
+
+    Raises:
+        ValueError: A field would be taken for a formula by a spreadsheet.
+    """
+    write_lines(path, columns, ([row.get(name, "") for name in columns] for row in rows))
 
 
 class Row(NamedTuple):
@@ -100,7 +131,7 @@ class CorpusTable:
             if not lines:
                 raise ValueError(
                     "the file is empty; expected the header "
-                    "task,model,format_a,format_b,learning_rate,error,memory"
+                    + ",".join(columns_of(("format_a", "format_b", "learning_rate")))
                 )
             header = lines[0].fields
             _check_header(header)
@@ -153,24 +184,16 @@ class CorpusTable:
                     "columns"
                 )
         everywhere = dict.fromkeys(name for table in tables for name in table.columns)
-        before = ["task", *(["model"] if "model" in everywhere else []), *first.names]
-        columns = list(dict.fromkeys([*before, "error", "memory", *everywhere]))
+        before = columns_of(first.names, model="model" in everywhere)
+        columns = list(dict.fromkeys([*before, *everywhere]))
         rows: dict[tuple[str, ...], Row] = {}
         for row in (row for table in tables for row in table.rows):
             rows.setdefault(tuple(row.fields.get(name, "") for name in columns), row)
         return cls(columns, first.names, list(rows.values()))
 
     def write(self, path: Path) -> None:
-        """Writes a corpus file, which appears whole or not at all.
-
-        Raises:
-            ValueError: A field would be taken for a formula by a spreadsheet.
-        """
-        write_lines(
-            path,
-            self.columns,
-            ([row.fields.get(name, "") for name in self.columns] for row in self.rows),
-        )
+        """Writes the corpus; see :func:`write_rows`."""
+        write_rows(path, self.columns, (row.fields for row in self.rows))
 
     def entries(self, space: ConfigurationSpace) -> dict[tuple[str, str, int], list[Row]]:
         """The measurements of every task, model and configuration, in order of appearance.
@@ -193,9 +216,9 @@ class CorpusTable:
                 f"configurations are far more than its {len(self.rows):,} rows measure; move what "
                 "is not tuned behind memory, and name in task nothing but data sets"
             )
-        for repeats in entries.values():
-            low, high = (pick(repeats, key=lambda row: row.error) for pick in (min, max))
-            if high.error - low.error > MAX_DISAGREEMENT:
+        for repeats in (rows for rows in entries.values() if len(rows) > 1):
+            if disagree([row.error for row in repeats]):
+                low, high = (pick(repeats, key=lambda row: row.error) for pick in (min, max))
                 raise ValueError(
                     f"{high.path}, line {high.line}: error {high.error} is too far from "
                     f"{low.error} in {low.path}, line {low.line}, for repeats of one "

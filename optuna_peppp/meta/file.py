@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optuna_peppp.configurations.space import ConfigurationSpace
+from optuna_peppp.corpora.measurements import check_errors
 from optuna_peppp.meta import archive
 from optuna_peppp.meta.factor_model import FactorModel
 from optuna_peppp.meta.prior import TaskPrior
@@ -64,7 +65,7 @@ def write(path: str | PathLike[str], stored: Stored) -> None:
     Raises:
         ValueError: As :func:`read` would.
     """
-    _check_errors(stored.arrays["errors"])
+    check_errors(stored.arrays["errors"])
     models = stored.prior.models
     header = {
         "choices": [[name, values] for name, values in stored.space.choices.items()],
@@ -94,7 +95,7 @@ def read(path: str | PathLike[str]) -> Stored:
     header, arrays = archive.read(path, _FORMAT, ARRAYS + _PRIOR_ARRAYS)
     mean, loadings, noise, scales, weights = (arrays.pop(name) for name in _PRIOR_ARRAYS)
     _check_header(header)
-    _check_errors(arrays["errors"])
+    check_errors(arrays["errors"])
     ranks = header["ranks"]
     r, d = len(ranks), loadings.shape[0] if loadings.ndim == 2 else -1
     for name, array, shape in (
@@ -175,11 +176,6 @@ def _check_header(header: Mapping[str, Any]) -> None:
     for name, (words, holds) in expected.items():
         if not holds(header.get(name)):
             raise ValueError(f"{name} must be {words}; got {quoted(header.get(name))}")
-
-
-def _check_errors(errors: NDArray[np.float64]) -> None:
-    if not ((errors >= 0) & (errors <= 1)).all():
-        raise ValueError("errors must lie in [0, 1], the ratio of misclassified images")
 
 
 def _are_texts(field: object) -> bool:

@@ -107,13 +107,14 @@ class MetaModel:
                 never measured, ``rank`` not between 1 and min(n, d), or ``shrinkage`` not
                 positive.
         """
-        observed = matrix.observed
-        rows = np.flatnonzero(observed.any(axis=1))
-        errors = matrix.errors[rows]
-        _check_sufficient(matrix, len(rows), rank)
-        images = None if test_images is None else task_test_images(test_images, len(observed))[rows]
+        measured = matrix.observed.any(axis=1)
+        _check_sufficient(matrix, int(measured.sum()), rank)
+        images = None if test_images is None else task_test_images(test_images, len(matrix.tasks))
+        images = None if images is None else images[measured]
+        matrix = matrix.rows(measured)
+        errors = matrix.errors
         learned = learn(errors, rank=rank, test_images=images)
-        complete = bool(observed[rows].all())
+        complete = bool(matrix.observed.all())
         selection = f"rank {rank}, as asked for."
         if rank is None or not complete:
             completed = Completed.of(errors, rank=rank, shrinkage=shrinkage)
@@ -127,10 +128,11 @@ class MetaModel:
         # The SVD leaves signs open: the largest entry of every dimension is positive.
         largest = np.abs(embeddings).argmax(axis=0)
         embeddings = embeddings * np.sign(embeddings[largest, np.arange(rank)])
-        tasks = tuple(matrix.tasks[row] for row in rows)
         mean = errors.mean(axis=0)
         words = f"Embeddings: {selection}\n{learned}"
-        return cls(matrix.space, tasks, errors, embeddings, mean, noise, learned.prior, words)
+        return cls(
+            matrix.space, matrix.tasks, errors, embeddings, mean, noise, learned.prior, words
+        )
 
     @classmethod
     def cold(cls, space: ConfigurationSpace) -> Self:

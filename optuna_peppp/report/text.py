@@ -98,10 +98,7 @@ def corpus_as_text(table: CorpusTable) -> str:
     known = matrix.memory[~np.isnan(matrix.memory)]
     never = np.flatnonzero(~observed.any(axis=0)).tolist()
     counts = observed.sum(axis=1)
-    rows = [
-        printable(f"{task} ({model})" if len(set(matrix.models)) > 1 else task)
-        for task, model in zip(matrix.tasks, matrix.models or matrix.tasks, strict=True)
-    ]
+    rows = list(map(printable, matrix.labels))
     tuned = (f"{printable(name)} ({len(values)})" for name, values in space.choices.items())
     lines = {
         "tasks": f"{len(rows)}: {_listed(rows)}",

@@ -31,11 +31,7 @@ def plot_error_matrix(matrix: ErrorMatrix) -> go.Figure:
     if not matrix.observed.any():
         raise ValueError("matrix must hold at least one measured error; got none")
     space = matrix.space
-    several = len(set(matrix.models)) > 1
-    tasks = [
-        plain(f"{task} ({model})" if several else task)
-        for task, model in zip(matrix.tasks, matrix.models or matrix.tasks, strict=True)
-    ]
+    tasks = list(map(plain, matrix.labels))
     configurations = [
         plain(" / ".join(map(str, space.params(index).values()))) for index in range(len(space))
     ]

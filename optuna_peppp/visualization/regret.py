@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp import pareto
-from optuna_peppp.corpora.measurements import averaged, validate_memory
+from optuna_peppp.corpora.measurements import averaged, check_errors, validate_memory
 from optuna_peppp.pareto import REFERENCE, scale
 from optuna_peppp.studies.results import measurements
 from optuna_peppp.visualization.drawing import LINES, plain, require_plotly
@@ -120,10 +120,5 @@ def _checked(errors: ArrayLike, d: int) -> NDArray[np.float64]:
             f"errors must have shape ({d},), one entry per configuration of space; "
             f"got {array.shape}"
         )
-    bad = np.flatnonzero(~((array >= 0) & (array <= 1)))
-    if bad.size:
-        raise ValueError(
-            "errors must lie in [0, 1], the ratio of misclassified images; "
-            f"errors[{bad[0]}] is {array[bad[0]]}"
-        )
+    check_errors(array)
     return array

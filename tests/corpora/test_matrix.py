@@ -55,6 +55,29 @@ def test_observed_marks_what_was_measured() -> None:
     assert small().observed.tolist() == [[True, True, True, False], [True] * 4]
 
 
+def test_tasks_are_called_with_their_networks_where_there_are_several() -> None:
+    assert small().labels == ("first", "second")
+    assert small(models=("a", "a")).labels == ("first", "second")
+    several = small(tasks=("first", "first"), models=("a", "b"))
+    assert several.labels == ("first (a)", "first (b)")
+
+
+@pytest.mark.parametrize("indices", [[1], np.array([False, True])])
+def test_rows_are_the_tasks_with_all_that_is_theirs(indices: Any) -> None:
+    matrix = small(models=("a", "b"), settings={"epochs": 3})
+    taken = matrix.rows(indices)
+    errors, memory = matrix.errors[1:], matrix.memory[1:]
+    expected = ErrorMatrix(SPACE, ("second",), errors, memory, ("b",), {"epochs": 3})
+    assert_same_measurements(taken, expected)
+    np.testing.assert_array_equal(taken.memory, expected.memory)
+
+
+def test_rows_come_in_the_order_that_is_asked_for() -> None:
+    assert small().rows([1, 0]).tasks == ("second", "first")
+    assert small().rows([1, 0]).models == ()
+    np.testing.assert_array_equal(small().rows([1, 0]).errors, small().errors[::-1])
+
+
 def test_arrays_are_copies_that_cannot_be_written() -> None:
     errors = np.full((2, 4), 0.5)
     matrix = small(errors=errors)
