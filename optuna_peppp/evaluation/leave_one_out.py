@@ -11,7 +11,7 @@ measured, predicted and compared (:mod:`optuna_peppp.evaluation.quality`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,13 +113,12 @@ class Evaluation:
             self._check_left("measurement_cap", self.measurement_cap, row, self._feasible(row))
 
     def _check_left(
-        self, name: str, cap: str | float | None, row: int, left: NDArray[np.bool_]
+        self, name: str, cap: str | float | None, row: int, remaining: NDArray[np.bool_]
     ) -> None:
         """Refuses a cap that leaves nothing of a task."""
-        if not left.any():
-            memory = self.matrix.memory[row][self.matrix.observed[row]]
-            known = memory[~np.isnan(memory)]
-            smallest = format_size(known.min()) if known.size else "unknown"
+        if not remaining.any():
+            memory = self.matrix.memory[row, self.matrix.observed[row]]
+            smallest = format_size(np.nanmin(memory)) if not np.isnan(memory).all() else "unknown"
             raise ValueError(
                 f"{name} must leave a measured configuration of every task; {self.name(row)!r} "
                 f"has none within {cap}, its smallest memory is {smallest}"
@@ -127,8 +126,7 @@ class Evaluation:
 
     def name(self, row: int) -> str:
         """The task of a row, with its network where there are several."""
-        task, models = self.matrix.tasks[row], self.matrix.models
-        return f"{task} ({models[row]})" if len(set(models)) > 1 else task
+        return self.matrix.labels[row]
 
     def split(self, row: int) -> Split:
         """Leaves out all rows of the task of ``row``, whatever their network.
@@ -138,17 +136,12 @@ class Evaluation:
         """
         matrix = self.matrix
         others = np.array([task != matrix.tasks[row] for task in matrix.tasks])
-        errors, memory = matrix.errors[others], matrix.memory[others]
+        labelled = replace(matrix, tasks=matrix.labels, models=())
+        past = labelled.rows(others)
         if self.fraction is not None:
             seed = _derived(self.seed, row)
-            drawn = sampling.plan(memory, self.fraction, self.scheme, seed)
-            errors = np.where(drawn, errors, np.nan)
-        past = ErrorMatrix(
-            matrix.space,
-            tuple(self.name(other) for other in np.flatnonzero(others).tolist()),
-            errors,
-            memory,
-        )
+            drawn = sampling.plan(past.memory, self.fraction, self.scheme, seed)
+            past = replace(past, errors=np.where(drawn, past.errors, np.nan))
         try:
             meta = MetaModel.fit(past, rank=self.rank)
         except ValueError as problem:
