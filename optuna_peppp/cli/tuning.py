@@ -145,9 +145,9 @@ def tune(
         # A cap that no configuration meets is refused before anything is trained.
         tuning.predict().recommend(memory_cap)
 
-        def write() -> None:
+        def write(prediction: Prediction) -> None:
             """Writes the page, if it was asked for and there is something to show."""
-            if page is None or not tuning.predict().measured.any():
+            if page is None or not prediction.measured.any():
                 return
             from optuna_peppp.report.page import as_page, write_page
 
@@ -163,7 +163,7 @@ def tune(
             content = as_page(
                 tuning.study,
                 tuning.meta,
-                tuning.memory,
+                prediction,
                 title=f"{network} on {data}: error and memory",
                 settings=settings,
                 memory_cap=memory_cap,
@@ -172,7 +172,8 @@ def tune(
 
         def conclude() -> None:
             """Tells what the measurements tell, in every form that was asked for."""
-            _report(tuning.predict(), memory_cap, json_file, write)
+            prediction = tuning.predict()
+            _report(prediction, memory_cap, json_file, lambda: write(prediction))
 
         try:
             tuning.run(

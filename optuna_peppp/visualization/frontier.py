@@ -47,8 +47,13 @@ def plot_frontier(
         ImportError: plotly is not installed.
         ValueError: As :func:`~optuna_peppp.predict` and :meth:`Prediction.recommend`.
     """
+    require_plotly()
+    return draw(predict(study, meta, memory), memory_cap)
+
+
+def draw(prediction: Prediction, memory_cap: str | float | None = None) -> go.Figure:
+    """The figure of :func:`plot_frontier`, of a prediction that was made already."""
     go = require_plotly()
-    prediction = predict(study, meta, memory)
     recommended = prediction.recommend(memory_cap)
     needed, mean, frontier = prediction.memory, prediction.mean, prediction.frontier
     low, high = prediction.band

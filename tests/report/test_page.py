@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
-from collections.abc import Callable
 from html.parser import HTMLParser
-from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,14 +14,12 @@ import pytest
 from numpy.typing import NDArray
 from optuna.trial import create_trial
 from plotly.offline import get_plotlyjs
-from typer.testing import Result
 
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
-from optuna_peppp.lowprecision import Experiment
-from optuna_peppp.lowprecision.training.loop import TrainingResult
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.report.page import as_page, write_page
+from optuna_peppp.studies.results import predict
 
 SPACE = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1"], "learning_rate": [0.1, 0.01]})
 MEMORY = np.array([3e6, 1e6, 2e6, 4e6])
@@ -103,10 +98,11 @@ def page_of(
                 values=[error, float(MEMORY[index])],
             )
         )
+    meta = meta or meta_of(tasks)
     return as_page(
         study,
-        meta or meta_of(tasks),
-        MEMORY,
+        meta,
+        predict(study, meta, MEMORY),
         title=title,
         settings=settings or {},
         memory_cap=memory_cap,
@@ -200,70 +196,3 @@ def test_the_page_appears_whole_or_not_at_all(
     with pytest.raises(OSError, match="disk full"):
         write_page(path, "newer")
     assert [file.read_text(encoding="utf-8") for file in tmp_path.iterdir()] == ["new ±"]
-
-
-def test_tune_writes_the_page(tune: Callable[..., Result], corpus: Path, tmp_path: Path) -> None:
-    file = tmp_path / "page.html"
-    result = tune("--trials", "2", "--memory-cap", "2.9MB", "--report", file)
-    page = Page(file.read_text(encoding="utf-8"))
-    text = "".join(page.text)
-    recommended = result.stdout.splitlines()[-1]
-    assert recommended.startswith("Recommended within 2.9MB")
-    assert recommended in text
-    assert "Measured: 2 of 99 configurations" in text
-    for row in (
-        ["network", "plain3"],
-        ["epochs", "1"],
-        ["learned from", str(corpus)],
-        ["strategy", "bayesian"],
-        ["memory cap", "2.9MB"],
-    ):
-        assert row in page.rows
-    assert list(tmp_path.iterdir()) == [file]
-
-
-@pytest.mark.parametrize("measured", [0, 1])
-def test_an_interrupted_run_reports_what_was_measured(
-    measured: int, tune: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = count()
-
-    def measure(self: Experiment, *_: object) -> TrainingResult:
-        if next(calls) == measured:
-            raise KeyboardInterrupt
-        return TrainingResult(0.25, (0.25,), diverged=False, epochs=1)
-
-    monkeypatch.setattr(Experiment, "measure", measure)
-    file = tmp_path / "page.html"
-    tune("--trials", "4", "--report", file, code=130)
-    assert file.exists() == bool(measured)
-    if measured:
-        assert "Measured: 1 of 99 configurations" in "".join(Page(file.read_text()).text)
-
-
-@pytest.fixture
-def _nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(self: Experiment, *_: object) -> NoReturn:
-        pytest.fail("trained")
-
-    monkeypatch.setattr(Experiment, "measure", measure)
-
-
-@pytest.mark.usefixtures("_nothing_is_trained")
-def test_a_missing_folder(tune: Callable[..., Result], tmp_path: Path) -> None:
-    result = tune("--report", tmp_path / "none" / "page.html", code=2)
-    assert "'--report': there is no folder" in result.output
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.usefixtures("_nothing_is_trained")
-def test_missing_plotly(
-    tune: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in ("plotly", "plotly.graph_objects"):
-        monkeypatch.setitem(sys.modules, module, None)
-    result = tune("--report", tmp_path / "page.html", code=2)
-    told = " ".join(result.output.replace("│", " ").split())
-    assert "'--report': figures need plotly" in told
-    assert 'pip install "optuna_peppp[visualization]"' in told
-    assert not list(tmp_path.iterdir())
