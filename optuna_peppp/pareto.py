@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 MARGIN: Final = 0.05
-"""How far beyond the largest memory the reference lies, relative to the range of memory: so that
+"""How far beyond the largest memory the reference lies, relative to the span of memory: so that
 the configuration of most memory counts too."""
 
 REFERENCE: Final = (1 + MARGIN, 1.0)
-"""Upper bounds of scaled memory and error in hypervolumes."""
+"""Upper bounds of scaled memory (:func:`scale`) and of error in hypervolumes."""
 
 
 def frontier(points: ArrayLike) -> NDArray[np.intp]:
@@ -135,13 +135,19 @@ def hyperdiff(estimated: ArrayLike, true: ArrayLike, reference: ArrayLike) -> fl
 
 
 def span(memory: NDArray[np.float64]) -> float:
-    """The range of memory, the unit of areas; where there is none, memory itself."""
+    """The range of memory, the unit in which it is scaled; where there is none, memory itself."""
     return float(np.ptp(memory)) or float(memory.max())
 
 
+def scale(memory: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Memory between 0, the least, and 1, the most; shape (d,) in any unit."""
+    scaled: NDArray[np.float64] = (memory - memory.min()) / span(memory)
+    return scaled
+
+
 def reference(memory: NDArray[np.float64]) -> tuple[float, float]:
-    """The upper bounds of memory, in its own unit, and of error."""
-    return float(memory.max()) + MARGIN * span(memory), 1.0
+    """``REFERENCE`` for memory in its own unit: a margin beyond the most, and of error."""
+    return float(memory.max()) + MARGIN * span(memory), REFERENCE[1]
 
 
 def predicted_frontier(
@@ -157,13 +163,6 @@ def predicted_frontier(
     measured_first = np.argsort(~measured, kind="stable")
     points = np.column_stack((memory, mean))[measured_first]
     return measured_first[frontier(points)]
-
-
-def scale(memory: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Memory between 0, the least, and 1, the most; shape (d,) in any unit."""
-    low, high = memory.min(), memory.max()
-    scaled: NDArray[np.float64] = (memory - low) / ((high - low) or 1.0)
-    return scaled
 
 
 def _points(name: str, points: ArrayLike) -> NDArray[np.float64]:

@@ -1,4 +1,8 @@
-"""The prediction: a task's completed errors drawn against memory."""
+"""The prediction: a task's completed errors drawn against memory.
+
+Its intervals and probabilities are about what measurements would find on this task's own test set,
+with the seeds that were used: not about other images, nor other seeds.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from optuna_peppp.corpora.measurements import (
     validate_test_images,
 )
 from optuna_peppp.meta.model import MetaModel
-from optuna_peppp.pareto import MARGIN, predicted_frontier, reference
+from optuna_peppp.pareto import REFERENCE, predicted_frontier, scale
 from optuna_peppp.sizes import format_size, parse_size
 
 _DRAWS: Final = 1000
@@ -26,6 +30,9 @@ _DRAWN: Final = 5 * 10**7
 _INTERVAL: Final = (0.05, 0.95)
 RIGHT: Final = 0.01
 """A recommendation is right whose error is within this of the lowest."""
+
+_LIKELY: Final = 0.5
+"""Without a cap, a configuration is good enough that is right with this probability."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,7 @@ class Recommendation:
         memory: Bytes.
         measured: Whether ``error`` was measured.
         probability: That no allowed configuration would be found to have an error lower by more
-            than 0.01.
+            than 0.01, on this test set and with these seeds.
     """
 
     index: int
@@ -101,15 +108,15 @@ class Prediction:
                 out of range or an error is not in [0, 1].
         """
         bytes_needed = validate_memory(memory, meta.space)
-        where, values = check_measurements(indices, errors, len(meta.space))
+        checked, found = check_measurements(indices, errors, len(meta.space))
         validate_test_images(test_images)
-        posterior = meta.prior.condition(where, values, test_images=test_images)
+        posterior = meta.prior.condition(checked, found, test_images=test_images)
         moments = posterior.moments()
         mean, std = np.clip(moments.mean, 0.0, 1.0), moments.std
         draws = posterior.draws(min(_DRAWS, _DRAWN // len(mean)), seed=0)
-        known = averaged(where, values, len(meta.space))
-        measured = ~np.isnan(known)
-        mean[measured] = draws[:, measured] = known[measured]
+        repeated = averaged(checked, found, len(meta.space))
+        measured = ~np.isnan(repeated)
+        mean[measured] = draws[:, measured] = repeated[measured]
         std[measured] = 0.0
         excluded = np.asarray(violating, dtype=np.intp)
         return cls(meta.space, bytes_needed, mean, std, measured, draws, excluded)
@@ -151,10 +158,8 @@ class Prediction:
         uncertain errors, the lowest is lower than the lowest mean.
         """
         order, lowest = self._lowest()
-        end, worst = reference(self.memory)
-        needed = self.memory[order]
-        unit = (end - self.memory.min()) / (1 + MARGIN)
-        areas = (worst - lowest) @ np.diff(needed, append=end) / unit
+        end, worst = REFERENCE
+        areas = (worst - lowest) @ np.diff(scale(self.memory)[order], append=end)
         low, high = np.quantile(areas, _INTERVAL)
         return float(areas.mean()), float(low), float(high)
 
@@ -172,7 +177,13 @@ class Prediction:
         return order, np.minimum.accumulate(self.draws[:, order], axis=1)
 
     def recommend(self, memory_cap: str | float | None = None) -> Recommendation:
-        """The nondominated configuration with the highest allowable memory (paper, Section 3.2).
+        """The configuration to use.
+
+        With a cap, the nondominated configuration with the highest allowable memory (paper,
+        Section 3.2). Without one, the nondominated configuration from which on more memory buys
+        no lower error that could be told from noise: the cheapest whose error is within 0.01 of
+        the lowest of all with a probability of at least one half; where there is none, the one
+        of the highest probability.
 
         Args:
             memory_cap: The most it may need, in bytes or as text such as ``"275MB"``; None for
@@ -187,15 +198,19 @@ class Prediction:
                 "the study must hold a configuration that violates no constraint; all of them do"
             )
         cap = np.inf if memory_cap is None else parse_size(memory_cap)
-        allowed = self.frontier[self.memory[self.frontier] <= cap]
-        if allowed.size == 0:
+        candidates = self.frontier[self.memory[self.frontier] <= cap]
+        if candidates.size == 0:
             smallest = self.memory[self._allowed].min()
             raise ValueError(
                 f"memory_cap must be at least {smallest:.0f} bytes ({format_size(smallest)}), "
                 f"the smallest memory of a configuration; got {memory_cap!r}"
             )
-        index = int(allowed[-1])
-        best = self.draws[:, self._allowed & (self.memory <= cap)].min(axis=1)
+        lowest = self.draws[:, self._allowed & (self.memory <= cap)].min(axis=1)
+        right = (self.draws[:, candidates] <= lowest[:, None] + RIGHT).mean(axis=0)
+        place = len(right) - 1
+        if memory_cap is None:
+            place = int(np.argmax(right >= min(_LIKELY, right.max())))
+        index = int(candidates[place])
         return Recommendation(
             index,
             self.space.params(index),
@@ -203,5 +218,5 @@ class Prediction:
             float(self.std[index]),
             float(self.memory[index]),
             bool(self.measured[index]),
-            float((self.draws[:, index] <= best + RIGHT).mean()),
+            float(right[place]),
         )

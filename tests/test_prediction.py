@@ -110,6 +110,51 @@ def test_recommendations_by_hand() -> None:
     assert list(kinds.values()) == [int, dict, float, float, float, bool, float]
 
 
+def test_without_a_cap_memory_that_buys_nothing_is_not_recommended() -> None:
+    """The cheapest that is as likely as not within a hundredth of the lowest of all."""
+    memory, mean = [1, 2, 3, 4], [0.5, 0.31, 0.305, 0.3]
+    sure = prediction_of(memory, mean)
+    # 0.31 is within 0.01 of 0.3, and needs half the memory; a cap is used up all the same.
+    assert sure.recommend().index == 1
+    assert sure.recommend(4).index == 3
+    draws = np.tile(mean, (4, 1))
+    draws[2:, 3] = 0.29
+    likely = prediction_of(memory, mean, draws=draws)
+    assert likely.recommend() == Recommendation(
+        1, {"configuration": 1}, 0.31, 0.1, 2.0, measured=False, probability=0.5
+    )
+    draws[1:, 3] = 0.29
+    # Of four draws one is not enough, and 0.305 is as far off: the last is in all.
+    unlikely = prediction_of(memory, mean, draws=draws).recommend()
+    assert (unlikely.index, unlikely.probability) == (3, 1.0)
+
+
+def test_without_a_cap_and_sure_of_nothing_the_most_probable_is_recommended() -> None:
+    draws = [[0.5, 0.4, 0.1], [0.1, 0.4, 0.5], [0.5, 0.2, 0.5], [0.5, 0.6, 0.2], [0.7, 0.3, 0.6]]
+    mean = [0.46, 0.38, 0.37]
+    recommended = prediction_of([1, 2, 3], mean, draws=draws).recommend()
+    # Right in one, two and two of the five draws: of equals the cheapest.
+    assert (recommended.index, recommended.probability) == (1, 2 / 5)
+
+
+@settings(deadline=None)
+@given(points, st.integers(0, 10**6))
+def test_without_a_cap_nothing_cheaper_on_the_frontier_is_good_enough(
+    pairs: list[tuple[int, int]], seed: int
+) -> None:
+    memory, mean = np.array(pairs, dtype=np.float64).T
+    draws = mean / 4 + np.random.default_rng(seed).normal(0, 0.01, (20, len(mean)))
+    prediction = prediction_of(memory, mean / 4, draws=draws)
+    right = (draws <= draws.min(axis=1, keepdims=True) + 0.01).mean(axis=0)
+    recommended = prediction.recommend()
+    assert recommended.index in prediction.frontier
+    assert recommended.probability == right[recommended.index]
+    enough = min(0.5, right[prediction.frontier].max())
+    assert recommended.probability >= enough
+    cheaper = [j for j in prediction.frontier if memory[j] < recommended.memory]
+    assert (right[cheaper] < enough).all()
+
+
 def test_a_cap_below_every_configuration_names_the_smallest_memory() -> None:
     prediction = prediction_of([189_278_384, 2e8], [0.5, 0.4])
     with pytest.raises(

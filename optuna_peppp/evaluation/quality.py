@@ -16,9 +16,47 @@ from numpy.typing import NDArray
 
 from optuna_peppp import pareto
 from optuna_peppp.pareto import REFERENCE, predicted_frontier, scale
+from optuna_peppp.prediction import RIGHT, Prediction
 
 CAPS: Final = 10
 """Memory caps under which a recommendation is judged, equally spaced up to the largest memory."""
+
+
+def coverage(interval: NDArray[np.float64], errors: NDArray[np.float64]) -> float:
+    """The share of true errors that lie in their intervals: 0.9 where 90% intervals are right.
+
+    Args:
+        interval: Shape (2, m), bounds, such as those of :attr:`Prediction.interval` where nothing
+            was measured.
+        errors: Shape (m,), the true errors, one at least.
+
+    >>> coverage(np.array([[0.1, 0.3], [0.2, 0.4]]), np.array([0.15, 0.5]))
+    0.5
+    """
+    low, high = interval
+    return float(((low <= errors) & (errors <= high)).mean())
+
+
+def claimed_and_right(prediction: Prediction, errors: NDArray[np.float64]) -> tuple[float, float]:
+    """How often recommendations say that they are right, and how often they are.
+
+    Right is an error within 0.01 of the lowest under the cap; means over ten memory caps, as in
+    :attr:`Quality.recommendation_regret`.
+
+    Args:
+        prediction: Of a task.
+        errors: Shape (d,), the true errors.
+
+    Returns:
+        The mean probability that was claimed, and the share that was right.
+    """
+    memory = prediction.memory
+    claimed, right = [], []
+    for cap in np.linspace(memory.min(), memory.max(), CAPS + 1)[1:]:
+        recommended = prediction.recommend(cap)
+        claimed.append(recommended.probability)
+        right.append(errors[recommended.index] <= errors[memory <= cap].min() + RIGHT)
+    return float(np.mean(claimed)), float(np.mean(right))
 
 
 @dataclass(frozen=True, slots=True)
