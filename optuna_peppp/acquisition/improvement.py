@@ -1,8 +1,25 @@
 """What a measurement is worth, where memory is known and only the error is not.
 
-Notation: the measured frontier is a staircase, the lowest measured error f(m) among configurations
-of memory m or less, 1 where there is none. Dominated area is counted up to the reference
-point (:func:`reference`).
+Notation: configuration j needs memory m_j and has the error e_j ~ N(mean_j, std_j^2), measurements
+included. f(m) is the lowest measured error among configurations of memory m or less, 1 where there
+is none: a staircase, of level f_s between the memories m_s and m_{s+1}, the last of which is the
+reference m_r (:func:`pareto.reference`). Phi and phi are the standard Gaussian's distribution and
+density. A measurement of e_j lets the dominated area grow by
+
+    integral from m_j to m_r of max(f(m) - e_j, 0) dm                                            (1)
+        = sum_s (m_{s+1} - max(m_s, m_j))_+ max(f_s - e_j, 0),                                   (2)
+
+since memory is known; so its expectation is a sum of expected improvements on one level each,
+
+    E max(f_s - e_j, 0) = std_j (z Phi(z) + phi(z)),   z = (f_s - mean_j) / std_j.               (3)
+
+A measurement of j lowers the covariance S of all errors' signals, with N_j the noise of j, by
+
+    S_j S_j' / (S_jj + N_j),   whose trace is   ||S_j||^2 / (S_jj + N_j),                        (4)
+
+and where S = D C D' (:class:`~optuna_peppp.meta.posterior.Moments`),
+
+    ||S_j||^2 = d_j' (C D' D C) d_j,   d_j' the row j of D.                                      (5)
 """
 
 from __future__ import annotations
@@ -33,9 +50,7 @@ def expected_hypervolume_improvement(
 ) -> NDArray[np.float64]:
     """Expected growth of the dominated area by measuring a configuration, in closed form.
 
-    With known memory m_j the growth is the integral of max(f(m) - e_j, 0) over m from m_j to the
-    reference: a sum of one-dimensional expected improvements over the steps of the staircase to
-    the right of m_j, each times its width.
+    The sum of Eq. 2 over the steps of the staircase, its improvements replaced by Eq. 3.
 
     Args:
         memory: Shape (d,), of all configurations.
@@ -54,29 +69,27 @@ def expected_hypervolume_improvement(
     levels = np.concatenate(([worst], steps[:, 1]))
     ends = np.append(starts[1:], end)
     growth = np.empty(len(memory))
-    for some in blocks(len(memory), len(starts)):
-        widths = ends[:, None] - np.maximum(starts[:, None], memory[some])
-        score = (levels[:, None] - mean[some]) / std[some]
-        improvement = score * ndtr(score) + np.exp(-0.5 * score**2) / np.sqrt(2 * np.pi)
-        improvement *= std[some]
-        growth[some] = np.einsum("sd,sd->d", np.maximum(widths, 0.0), improvement)
+    for block in blocks(len(memory), len(starts)):
+        widths = ends[:, None] - np.maximum(starts[:, None], memory[block])
+        z = (levels[:, None] - mean[block]) / std[block]
+        improvement = z * ndtr(z) + np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)  # Eq. 3
+        improvement *= std[block]
+        growth[block] = np.einsum("sd,sd->d", np.maximum(widths, 0.0), improvement)  # Eq. 2
     return growth
 
 
 def variance_reduction(moments: Moments) -> NDArray[np.float64]:
     """By how much a measurement lowers the summed variance of all errors' signals; shape (d,).
 
-    Bayesian A-optimal design of a single measurement: with S the covariance of the signals and N
-    the noise, measuring j takes S_j S_j' / (S_jj + N_j) off S.
+    Bayesian A-optimal design of a single measurement: the trace of Eq. 4.
     """
-    # With S = D C D', the squares of S_j sum to d_j' (C D'D C) d_j.
     directions = moments.directions
-    spread = moments.latent @ (directions.T @ directions) @ moments.latent
-    reduction = np.empty(len(directions))
-    for some in blocks(len(directions), len(spread)):
-        rows = directions[some]
-        reduction[some] = np.einsum("jk,jk->j", rows @ spread, rows)
-    return reduction / (moments.signal + moments.noise)
+    inner = moments.latent @ (directions.T @ directions) @ moments.latent
+    squares = np.empty(len(directions))
+    for block in blocks(len(directions), len(inner)):
+        rows = directions[block]
+        squares[block] = np.einsum("jk,jk->j", rows @ inner, rows)  # Eq. 5
+    return squares / (moments.signal + moments.noise)  # Eq. 4
 
 
 def worth(
@@ -113,20 +126,20 @@ def worth(
     Returns:
         Shape (d,), of meaning in comparison only.
     """
-    where = np.asarray(indices, dtype=np.intp)
-    known = np.asarray(errors, dtype=np.float64)
-    moments = prior.condition(where, known, test_images=test_images).moments()
-    pending = np.setdiff1d(np.asarray(live, dtype=np.intp), where)
+    measured = np.asarray(indices, dtype=np.intp)
+    found = np.asarray(errors, dtype=np.float64)
+    moments = prior.condition(measured, found, test_images=test_images).moments()
+    pending = np.setdiff1d(np.asarray(live, dtype=np.intp), measured)
     if pending.size:
-        where = np.append(where, pending)
-        known = np.append(known, np.clip(moments.mean[pending], 0.0, 1.0))
-        moments = prior.condition(where, known, test_images=test_images).moments()
+        measured = np.append(measured, pending)
+        found = np.append(found, np.clip(moments.mean[pending], 0.0, 1.0))
+        moments = prior.condition(measured, found, test_images=test_images).moments()
     if not feasible.all():
         return variance_reduction(moments)
     growth = expected_hypervolume_improvement(
-        memory, moments.mean, moments.std, memory[where], known
+        memory, moments.mean, moments.std, memory[measured], found
     )
-    if np.delete(growth, where).max(initial=0.0) < WORTHWHILE * span(memory):
+    if np.delete(growth, measured).max(initial=0.0) < WORTHWHILE * span(memory):
         return variance_reduction(moments)
     return growth * np.sqrt(moments.signal)
 

@@ -1,9 +1,22 @@
 """Completing a partial error matrix, its rank and shrinkage chosen by cross-validation.
 
-Notation: E (n, d) errors, NaN where unobserved; E ~ A + L with A main effects (a mean, a row and a
-column of them) and L of low rank, by SoftImpute. What was measured of a task tells first how
-hard the task is, and only then how it differs from others: without A, SoftImpute shrinks what
-it does not know towards an error of zero, which no task has.
+Notation: E (n, d) errors, O the observed entries, o_ij = 1 where observed, else 0; E ~ A + L with A
+main effects and L of low rank, by SoftImpute with the offset A. What was measured of a task tells
+first how hard the task is, and only then how it differs from others: without A, SoftImpute shrinks
+what it does not know towards an error of zero, which no task has. The main effects are
+
+    A_ij = mean + r_i + c_j,   mean = sum_O E_ij / |O|,                                          (1)
+
+of which r and c minimize sum_O (E_ij - A_ij)^2 + ||r||^2 + ||c||^2, by turns:
+
+    r_i = sum_j o_ij (E_ij - mean - c_j) / (1 + sum_j o_ij),   c_j likewise.                     (2)
+
+In fold q of the observed entries, rank k and shrinkage h leave the mean square q_kh of the held-out
+residuals. With b the pair of the lowest mean over folds, the excess of another pair is
+
+    mean_q (q_kh - q_b) +- std_q (q_kh - q_b) / sqrt(folds);                                     (3)
+
+chosen is the smallest rank k whose excess, at its best h, is within its one standard error.
 """
 
 from __future__ import annotations
@@ -105,16 +118,16 @@ class Completed:
             rank: The rank to judge the completion at; chosen from 2 to 5 where None.
             shrinkage: Of SoftImpute; chosen from five on a logarithmic scale where None.
         """
-        known = np.asarray(errors, dtype=np.float64)
-        possible = min(known.shape)
+        given = np.asarray(errors, dtype=np.float64)
+        possible = min(given.shape)
         ranks = tuple(dict.fromkeys(min(k, possible) for k in _RANKS)) if rank is None else (rank,)
         if shrinkage is None:
-            left = np.where(np.isnan(known), 0.0, known - main_effects(known))
-            shrinkages = _SHRINKAGES * max(float(np.linalg.norm(left, 2)), 1e-6)
+            residual = np.where(np.isnan(given), 0.0, given - main_effects(given))
+            shrinkages = _SHRINKAGES * max(float(np.linalg.norm(residual, 2)), 1e-6)
         else:
             shrinkages = np.array([shrinkage])
-        selection, residuals = _cross_validate(known, ranks, shrinkages)
-        (solution,) = _completions(known, np.array([selection.shrinkage]), tolerance=1e-4)
+        selection, residuals = _cross_validate(given, ranks, shrinkages)
+        (solution,) = _completions(given, np.array([selection.shrinkage]), tolerance=1e-4)
         embeddings = np.linalg.svd(solution, full_matrices=False)[2][: selection.rank].T
         matrix = np.clip(solution @ embeddings @ embeddings.T, 0.0, 1.0)
         return cls(matrix, embeddings, residuals, selection)
@@ -136,19 +149,20 @@ def main_effects(errors: ArrayLike) -> NDArray[np.float64]:
     array([[0.238, 0.343],
            [0.21 , 0.314]])
     """
-    known = np.asarray(errors, dtype=np.float64)
-    observed = ~np.isnan(known)
-    mean = known[observed].mean()
-    centred = np.where(observed, known - mean, 0.0)
+    given = np.asarray(errors, dtype=np.float64)
+    observed = ~np.isnan(given)
+    mean = given[observed].mean()
+    centred = np.where(observed, given - mean, 0.0)
     per_row, per_column = 1 + observed.sum(axis=1), 1 + observed.sum(axis=0)
-    rows, columns = np.zeros(known.shape[0]), np.zeros(known.shape[1])
+    rows, columns = np.zeros(given.shape[0]), np.zeros(given.shape[1])
     for _ in range(_SWEEPS):
         before = columns
+        # Eq. 2.
         rows = (centred.sum(axis=1) - observed @ columns) / per_row
         columns = (centred.sum(axis=0) - rows @ observed) / per_column
         if np.abs(columns - before).max() < _STILL:
             break
-    effects: NDArray[np.float64] = mean + rows[:, None] + columns
+    effects: NDArray[np.float64] = mean + rows[:, None] + columns  # Eq. 1
     return effects
 
 
@@ -176,18 +190,18 @@ def _cross_validate(
     scores = np.empty((folds, len(shrinkages), len(ranks)))
     for fold in range(folds):
         rows, columns = entries[fold::folds].T
-        kept = errors.copy()
-        kept[rows, columns] = np.nan
-        for i, solution in enumerate(_completions(kept, shrinkages, tolerance=_TOLERANCE)):
-            left, values, right = np.linalg.svd(solution, full_matrices=False)
+        training = errors.copy()
+        training[rows, columns] = np.nan
+        for i, solution in enumerate(_completions(training, shrinkages, tolerance=_TOLERANCE)):
+            u, singular_values, vt = np.linalg.svd(solution, full_matrices=False)
             for j, rank in enumerate(ranks):
-                low = np.clip(left[:, :rank] * values[:rank] @ right[:rank], 0.0, 1.0)
-                held_out = (errors - low)[rows, columns]
+                predicted = np.clip(u[:, :rank] * singular_values[:rank] @ vt[:rank], 0.0, 1.0)
+                held_out = (errors - predicted)[rows, columns]
                 residuals[i, j, rows, columns] = held_out
                 scores[fold, i, j] = np.square(held_out).mean()
     means = scores.mean(axis=0)
     best = np.unravel_index(means.argmin(), means.shape)
-    excess = scores - scores[:, best[0], best[1]][:, None, None]
+    excess = scores - scores[:, best[0], best[1]][:, None, None]  # Eq. 3
     spread = excess.std(axis=0, ddof=1) / np.sqrt(folds)
     chosen = means.argmin(axis=0)
     candidates = tuple(

@@ -1,11 +1,12 @@
 """SoftImpute: a low-rank completion of a partly observed matrix, plain and weighted.
 
-Notation: E (n, d) holds the errors, less the offset, w their weights (0 where unobserved),
-Z (n, d) the completion. Z minimizes
+Notation: E (n, d) holds the errors, B the offset, w the weights, divided by the largest (0 where
+unobserved), Z (n, d) the low-rank part of the completion B + Z. Z minimizes
 
-    1/2 * sum_ij w_ij (Z_ij - E_ij)^2 + shrinkage * ||Z||_*        (paper, Appendix B)
+    1/2 sum_ij w_ij (B_ij + Z_ij - E_ij)^2 + shrinkage ||Z||_*          (paper, Appendix B),     (1)
 
-with ||.||_* the sum of the singular values.
+with ||.||_* the sum of the singular values. How it is found, and what certifies it, is in
+:mod:`optuna_peppp.completion.proximal`.
 """
 
 from __future__ import annotations

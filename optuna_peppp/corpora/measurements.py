@@ -60,19 +60,19 @@ def check_measurements(
     Raises:
         ValueError: A shape is wrong, an index is out of range or an error is not in [0, 1].
     """
-    where, measured = np.asarray(indices), np.asarray(errors, dtype=np.float64)
-    if where.size == 0:
-        where = where.astype(np.intp)
-    if where.ndim != 1 or where.shape != measured.shape or where.dtype.kind not in "iu":
+    measured, found = np.asarray(indices), np.asarray(errors, dtype=np.float64)
+    if measured.size == 0:
+        measured = measured.astype(np.intp)
+    if measured.ndim != 1 or measured.shape != found.shape or measured.dtype.kind not in "iu":
         raise ValueError(
             "indices and errors must be two vectors of one length, indices of integers; got "
-            f"shapes {where.shape} and {measured.shape}, indices of {where.dtype}"
+            f"shapes {measured.shape} and {found.shape}, indices of {measured.dtype}"
         )
-    bad = np.flatnonzero((where < 0) | (where >= d))
+    bad = np.flatnonzero((measured < 0) | (measured >= d))
     if bad.size:
-        raise ValueError(f"indices must be between 0 and {d - 1}; got {where[bad[0]]}")
-    check_errors(measured, rounding=ROUNDING)
-    return where.astype(np.intp), np.clip(measured, 0.0, 1.0)
+        raise ValueError(f"indices must be between 0 and {d - 1}; got {measured[bad[0]]}")
+    check_errors(found, rounding=ROUNDING)
+    return measured.astype(np.intp), np.clip(found, 0.0, 1.0)
 
 
 def validate_memory(memory: ArrayLike, space: ConfigurationSpace) -> NDArray[np.float64]:
@@ -140,9 +140,9 @@ def averaged(indices: ArrayLike, values: ArrayLike, d: int) -> NDArray[np.float6
     >>> averaged([2, 0, 2], [0.25, 0.5, 0.75], 3)
     array([0.5, nan, 0.5])
     """
-    where = np.asarray(indices, dtype=np.intp)
-    counts = np.bincount(where, minlength=d)
-    sums = np.bincount(where, weights=np.asarray(values, dtype=np.float64), minlength=d)
+    measured = np.asarray(indices, dtype=np.intp)
+    counts = np.bincount(measured, minlength=d)
+    sums = np.bincount(measured, weights=np.asarray(values, dtype=np.float64), minlength=d)
     means: NDArray[np.float64] = sums / np.where(counts, counts, np.nan)
     return means
 

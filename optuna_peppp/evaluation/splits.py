@@ -41,14 +41,17 @@ class Split:
             measurements: Ascending.
             seed: Passed to the strategy.
         """
-        where = np.flatnonzero(self.considered)
+        compared = np.flatnonzero(self.considered)
         qualities = []
         for indices, predicted in self.predictions(strategy, measurements, seed):
             measured = np.zeros(len(predicted), dtype=np.bool_)
             measured[list(indices)] = True
             qualities.append(
                 Quality.of(
-                    self.memory[where], self.errors[where], predicted[where], measured[where]
+                    self.memory[compared],
+                    self.errors[compared],
+                    predicted[compared],
+                    measured[compared],
                 )
             )
         return qualities

@@ -102,8 +102,8 @@ def learn(
         test_images: How many images errors were counted on, of every task (n,) or of all, where
             known.
     """
-    known = np.asarray(errors, dtype=np.float64)
-    n, d = known.shape
+    given = np.asarray(errors, dtype=np.float64)
+    n, d = given.shape
     ranks = [k for k in _RANKS if k < min(n, d)] or [1] if rank is None else [rank]
     images = (
         None
@@ -112,15 +112,15 @@ def learn(
     )
     middle = ranks[(len(ranks) - 1) // 2]
     compared = {
-        (transform, noise): Fitted.to(known, images, transform, noise, middle)
+        (transform, noise): Fitted.to(given, images, transform, noise, middle)
         for transform, noise in product(get_args(Transform), get_args(NoiseModel))
     }
     candidates = sorted(
-        (Candidate(*key, _score(fitted, known, images)) for key, fitted in compared.items()),
+        (Candidate(*key, _score(fitted, given, images)) for key, fitted in compared.items()),
         key=lambda candidate: candidate.score,
     )
     best = candidates[0].transform, candidates[0].noise
-    models = [compared[best] if k == middle else Fitted.to(known, images, *best, k) for k in ranks]
+    models = [compared[best] if k == middle else Fitted.to(given, images, *best, k) for k in ranks]
     prior = TaskPrior(
         tuple(fitted.model for fitted in models),
         SCALES,

@@ -1,14 +1,24 @@
 """The prior of a task's errors where there are no past tasks: what the space itself tells.
 
-Configurations that are close in bits have similar errors, and more bits do no harm on average. The
-errors are a Gaussian process over the product of the choices,
+Configurations that are close in bits have similar errors, and more bits do no harm on average.
 
-    Cov(e_i, e_j) = spread^2 * product over names of (1 - share + share * exp(-distance^2 / 2 l^2)),
+Notation: configuration j chooses c_a(j) under the name a; delta_a is the distance of two choices
+and p_a the share of the name's kernel that varies with it; s is the spread, the standard deviation
+of an error, and l the length scale. The errors are a Gaussian process over the product of choices,
+
+    Cov(e_i, e_j) = s^2 prod_a K_a[c_a(i), c_a(j)],                                              (1)
+    K_a[x, y] = 1 - p_a + p_a exp(-delta_a(x, y)^2 / (2 l^2)),                                   (2)
 
 so that a name matters the more, the larger its share. Which names do is not known: models in
 which all of them matter much, all but one, or one, are averaged; of very large spaces, there is
-the first alone. The covariance is a Kronecker product, whose leading eigenvectors are the
-loadings; what they leave over is noise.
+the first alone. With K_a = U_a diag(v_a) U_a', the covariance is a Kronecker product, and so are
+
+    s^2 K_1 x K_2 x ... = s^2 (U_1 x U_2 x ...) diag(v_1 x v_2 x ...) (U_1 x U_2 x ...)',        (3)
+
+its eigenvectors u and eigenvalues v, of which the leading k make the loadings; what they leave over
+of every variance is noise,
+
+    y_j = s (sqrt(v_1) u_1j, ..., sqrt(v_k) u_kj),   noise_j = noise + s^2 - ||y_j||^2.          (4)
 """
 
 from __future__ import annotations
@@ -121,16 +131,18 @@ def _model(
     shares: dict[str, float],
 ) -> FactorModel:
     """The factor model of the kernel with these shares of each name."""
-    values, vectors = np.ones(1), np.ones((1, 1))
+    eigenvalues, eigenvectors = np.ones(1), np.ones((1, 1))
     for name, squared in distances.items():
-        kernel = 1 - shares[name] + shares[name] * np.exp(-0.5 * squared / _LENGTH**2)
+        kernel = 1 - shares[name] + shares[name] * np.exp(-0.5 * squared / _LENGTH**2)  # Eq. 2
         own_values, own_vectors = np.linalg.eigh(kernel)
-        values = np.outer(values, np.maximum(own_values, 0.0)).ravel()
-        # The eigenvectors of a Kronecker product are those of its factors; only the leading ones.
-        kept = np.argsort(-values, kind="stable")[:_RANK]
-        before, own = np.divmod(kept, len(own_values))
-        vectors = (vectors[:, None, before] * own_vectors[None, :, own]).reshape(-1, len(kept))
-        values = values[kept]
-    vectors *= _SPREAD * np.sqrt(values)
-    missing = np.maximum(_SPREAD**2 - np.einsum("jk,jk->j", vectors, vectors), 0.0)
-    return FactorModel(mean, vectors, _NOISE**2 + missing)
+        # Eq. 3, name by name; a leading one of all is a leading one of the names so far.
+        eigenvalues = np.outer(eigenvalues, np.maximum(own_values, 0.0)).ravel()
+        leading = np.argsort(-eigenvalues, kind="stable")[:_RANK]
+        before, own = np.divmod(leading, len(own_values))
+        eigenvectors = (eigenvectors[:, None, before] * own_vectors[None, :, own]).reshape(
+            -1, len(leading)
+        )
+        eigenvalues = eigenvalues[leading]
+    loadings = _SPREAD * np.sqrt(eigenvalues) * eigenvectors  # Eq. 4
+    missing = np.maximum(_SPREAD**2 - np.einsum("jk,jk->j", loadings, loadings), 0.0)
+    return FactorModel(mean, loadings, _NOISE**2 + missing)

@@ -146,10 +146,9 @@ class MetaModel:
         strongest = np.argsort(-np.square(model.loadings).sum(axis=0), kind="stable")[:_COLD_RANK]
         embeddings = model.loadings[:, strongest]
         embeddings = embeddings / np.linalg.norm(embeddings, axis=0)
-        left = np.square(model.loadings).sum(axis=1) - np.square(model.loadings[:, strongest]).sum(
-            axis=1
-        )
-        noise = np.sqrt(model.noise + left)
+        squares = np.square(model.loadings)
+        unexplained = squares.sum(axis=1) - squares[:, strongest].sum(axis=1)
+        noise = np.sqrt(model.noise + unexplained)
         words = "No past tasks: configurations are compared by their bits."
         return cls(
             space, (), np.empty((0, len(space))), embeddings, model.mean, noise, prior, words
@@ -176,14 +175,14 @@ class MetaModel:
             ValueError: There are no past tasks, a shape is wrong, an index is out of range or an
                 error is not in [0, 1].
         """
-        where, measured = check_measurements(indices, errors, len(self.space))
+        measured, found = check_measurements(indices, errors, len(self.space))
         if not self.tasks:
             raise ValueError(
                 "least squares need past tasks, and this meta-model was made without any; "
                 "optuna_peppp.predict and prior.condition predict without"
             )
-        p = min(self.rank, len(where))
-        while p and np.linalg.matrix_rank(self.embeddings[where, :p]) < p:
+        p = min(self.rank, len(measured))
+        while p and np.linalg.matrix_rank(self.embeddings[measured, :p]) < p:
             p -= 1
         used, unused = self.embeddings[:, :p], self.embeddings[:, p:]
         if p == 0:
@@ -192,9 +191,9 @@ class MetaModel:
         scatter = np.square(self.errors @ unused @ unused.T).mean(axis=0)
         variance = self.noise**2 + scatter
         # What every measurement counts in every prediction, shape (d, m).
-        weights = used @ np.linalg.pinv(used[where])
-        std = np.sqrt(variance + np.square(weights) @ variance[where])
-        return np.clip(weights @ measured, 0.0, 1.0), std
+        weights = used @ np.linalg.pinv(used[measured])
+        std = np.sqrt(variance + np.square(weights) @ variance[measured])
+        return np.clip(weights @ found, 0.0, 1.0), std
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes the model to exactly ``path``: a NumPy archive without pickled objects.

@@ -81,5 +81,5 @@ class Tasks:
 
     def row(self, row: int) -> Tasks:
         """One of the tasks alone."""
-        kept = slice(row, row + 1)
-        return Tasks(self.values[kept], self.observed[kept], self.binomial[kept])
+        alone = slice(row, row + 1)
+        return Tasks(self.values[alone], self.observed[alone], self.binomial[alone])

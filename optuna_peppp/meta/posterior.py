@@ -131,19 +131,18 @@ class Posterior:
         first = 0
         for part in self.parts:
             last = first + len(part.weights)
-            here = (first <= chosen) & (chosen < last)
-            component = chosen[here] - first
+            own = np.flatnonzero((first <= chosen) & (chosen < last))
+            component = chosen[own] - first
             standard = generator.standard_normal((len(component), part.latent.shape[1]))
             roots = np.linalg.cholesky(part.covariance)
             z = part.latent[component] + np.einsum("nkl,nl->nk", roots[component], standard)
             # Row by row where d is large: beside the draws themselves little is held.
-            rows = np.flatnonzero(here)
-            for some in blocks(len(rows), len(part.noise)):
-                scale = part.scales[component[some], 1, None]
+            for block in blocks(len(own), len(part.noise)):
+                scale = part.scales[component[block], 1, None]
                 noise = generator.standard_normal((len(scale), len(part.noise)))
                 noise *= scale * np.sqrt(part.noise)
-                values = part.model.mean + z[some] @ part.model.loadings.T + noise
-                drawn[rows[some]] = np.clip(untransformed(values, self.transform), 0.0, 1.0)
+                x = part.model.mean + z[block] @ part.model.loadings.T + noise
+                drawn[own[block]] = np.clip(untransformed(x, self.transform), 0.0, 1.0)
             first = last
         return drawn
 

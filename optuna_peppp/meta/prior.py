@@ -85,43 +85,42 @@ class TaskPrior:
             errors: Shape (m,), their errors in [0, 1].
             test_images: How many images an error is counted on, where known.
         """
-        known = averaged(indices, errors, len(self.models[0].mean))
-        where = np.flatnonzero(~np.isnan(known))
-        measured = known[where]
-        values = transformed(measured, self.transform)
-        binomial = binomial_variance(measured, test_images, self.transform)
+        repeated = averaged(indices, errors, len(self.models[0].mean))
+        measured = np.flatnonzero(~np.isnan(repeated))
+        x = transformed(repeated[measured], self.transform)
+        binomial = binomial_variance(repeated[measured], test_images, self.transform)
         # All models at once, the loadings of lower rank filled up with zeros.
         ranks = [model.rank for model in self.models]
-        y = np.zeros((len(ranks), len(where), max(ranks)))
+        y = np.zeros((len(ranks), len(measured), max(ranks)))
         for i, (model, k) in enumerate(zip(self.models, ranks, strict=True)):
-            y[i, :, :k] = model.loadings[where]
-        residual = values - np.array([model.mean[where] for model in self.models])
-        noise = binomial + np.array([model.noise[where] for model in self.models])
+            y[i, :, :k] = model.loadings[measured]
+        residual = x - np.array([model.mean[measured] for model in self.models])
+        noise = binomial + np.array([model.noise[measured] for model in self.models])
         weighted = y / noise[..., None]
         latent, covariance, likelihood = explain(
             np.swapaxes(weighted, 1, 2) @ y,
             np.einsum("rmk,rm->rk", weighted, residual),
             (residual**2 / noise).sum(axis=1),
             np.log(noise).sum(axis=1),
-            np.full(len(ranks), len(where)),
+            np.full(len(ranks), len(measured)),
             self.scales,
         )
         joint = likelihood + np.log(self.weights)  # Eq. 2
         shares = np.exp(joint - joint.max())
-        kept = shares > _NEGLIGIBLE
-        shares /= shares[kept].sum()
+        counting = shares > _NEGLIGIBLE
+        shares /= shares[counting].sum()
         return Posterior(
             tuple(
                 Part(
                     model=model,
                     noise=self._noise(model, test_images),
-                    weights=shares[i, kept[i]],
-                    scales=self.scales[kept[i]],
-                    latent=latent[i, kept[i], :k],
-                    covariance=covariance[i, kept[i], :k, :k],
+                    weights=shares[i, counting[i]],
+                    scales=self.scales[counting[i]],
+                    latent=latent[i, counting[i], :k],
+                    covariance=covariance[i, counting[i], :k, :k],
                 )
                 for i, (model, k) in enumerate(zip(self.models, ranks, strict=True))
-                if kept[i].any()
+                if counting[i].any()
             ),
             self.transform,
         )
