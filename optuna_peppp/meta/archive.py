@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
 import math
 import os
@@ -28,10 +28,12 @@ class Format(NamedTuple):
     Attributes:
         name: The class whose objects it holds, such as ``"optuna_peppp.MetaModel"``.
         version: Counts up whenever older programs could not read a new file.
+        oldest: The oldest version that is still read.
     """
 
     name: str
     version: int
+    oldest: int = 1
 
 
 def write(
@@ -57,7 +59,6 @@ def write(
             file,
             allow_pickle=False,
             header=np.frombuffer(raw, dtype=np.uint8),
-            checksum=np.frombuffer(_checksum(raw, arrays), dtype=np.uint8),
             **arrays,
         )
 
@@ -72,7 +73,7 @@ def read(
     Args:
         path: The file.
         kind: What it must be.
-        names: Its arrays, in the order of writing.
+        names: Its arrays.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -82,8 +83,7 @@ def read(
     with Path(path).open("rb") as file:
         try:
             entries = _entries(file)
-            raw = entries["header"].tobytes()
-            header: dict[str, Any] = json.loads(raw)
+            header: dict[str, Any] = json.loads(entries["header"].tobytes())
             name, version = header["format"], header["version"]
         except Exception as problem:  # whatever a foreign file makes the parsers raise
             raise ValueError(
@@ -92,22 +92,18 @@ def read(
             ) from problem
     if name != kind.name:
         raise ValueError(f"{path} holds {quoted(name)}, not {kind.name!r}; give a saved {owner}")
-    if version != kind.version:
+    if version not in range(kind.oldest, kind.version + 1):
         raise ValueError(
             f"{path} has format version {quoted(version)}; this optuna_peppp reads version "
             f"{kind.version}. Upgrade optuna_peppp or, where the file is the older of the two, "
             "fit the model again"
         )
-    try:
-        arrays = {name: entries[name] for name in names}
-        intact = entries["checksum"].tobytes() == _checksum(raw, arrays)
-    except KeyError:
-        intact = False
-    if not intact:
+    missing = [name for name in names if name not in entries]
+    if missing:
         raise ValueError(
-            f"{path} is damaged: its checksum does not match; fit the model again and save it"
+            f"{path} is damaged: it lacks {', '.join(missing)}; fit the model again and save it"
         )
-    return header, arrays
+    return header, {name: entries[name] for name in names}
 
 
 def _entries(file: BinaryIO) -> dict[str, NDArray[Any]]:
@@ -116,6 +112,7 @@ def _entries(file: BinaryIO) -> dict[str, NDArray[Any]]:
     Raises:
         ValueError: An entry is compressed, or claims another size than it has; all of them
             together are therefore no larger than the file.
+        zipfile.BadZipFile: An entry has another checksum, its CRC-32, than the archive says.
     """
     size = min(os.fstat(file.fileno()).st_size, 2 * _LARGEST)
     entries: dict[str, NDArray[Any]] = {}
@@ -126,25 +123,14 @@ def _entries(file: BinaryIO) -> dict[str, NDArray[Any]]:
         for member in members:
             if member.compress_type != zipfile.ZIP_STORED:
                 raise ValueError("an entry is compressed")
-            with archive.open(member) as entry:
-                if np.lib.format.read_magic(entry) != (1, 0):
-                    raise ValueError("an entry is of another version of NumPy's format")
-                shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
-                claimed = math.prod(shape) * dtype.itemsize
-                if dtype.kind not in "fu" or claimed != member.file_size - entry.tell():
-                    raise ValueError("an entry is no array of numbers of the size it claims")
-                entry.seek(0)
-                entries[member.filename.removesuffix(".npy")] = np.lib.format.read_array(
-                    entry, allow_pickle=False
-                )
+            entry = io.BytesIO(archive.read(member))  # whole, or its checksum is not compared
+            if np.lib.format.read_magic(entry) != (1, 0):
+                raise ValueError("an entry is of another version of NumPy's format")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
+            claimed = math.prod(shape) * dtype.itemsize
+            if dtype.kind not in "fu" or claimed != member.file_size - entry.tell():
+                raise ValueError("an entry is no array of numbers of the size it claims")
+            entry.seek(0)
+            array = np.lib.format.read_array(entry, allow_pickle=False)
+            entries[member.filename.removesuffix(".npy")] = array
     return entries
-
-
-def _checksum(header: bytes, arrays: Mapping[str, NDArray[np.float64]]) -> bytes:
-    """SHA-256 of the header and of every array's name, shape, type and bytes."""
-    digest = hashlib.sha256(header)
-    for name, values in arrays.items():
-        array = np.ascontiguousarray(values)
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.digest()

@@ -17,7 +17,8 @@ from optuna_peppp.meta.factor_model import FactorModel
 from optuna_peppp.meta.prior import TaskPrior
 from optuna_peppp.text import quoted
 
-_FORMAT: Final = archive.Format("optuna_peppp.MetaModel", version=3)
+_FORMAT: Final = archive.Format("optuna_peppp.MetaModel", version=4, oldest=3)
+"""Version 3 held a checksum of its own, an entry that is not read."""
 
 ARRAYS: Final = ("errors", "embeddings", "mean", "noise")
 """The arrays of a meta-model beside its prior."""
