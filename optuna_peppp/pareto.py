@@ -36,8 +36,8 @@ def frontier(points: ArrayLike) -> NDArray[np.intp]:
     # Sorted by both objectives, a point is on the frontier exactly if its second objective is
     # below that of all points before it.
     lowest_before = np.concatenate(([np.inf], np.minimum.accumulate(second)[:-1]))
-    kept: NDArray[np.intp] = order[second < lowest_before[: len(second)]]
-    return kept
+    indices: NDArray[np.intp] = order[second < lowest_before[: len(second)]]
+    return indices
 
 
 def nondominated(points: ArrayLike) -> NDArray[np.bool_]:

@@ -100,7 +100,9 @@ class Prediction:
             memory: Shape (d,), bytes of every configuration of ``meta.space``.
             indices: Shape (m,), the measured configurations; repeats are averaged.
             errors: Shape (m,), their errors in [0, 1].
-            test_images: How many images an error is counted on, where known.
+            test_images: How many images an error is counted on, where they are far fewer than
+                the past tasks': what counting as many adds is part of the meta-model's noise
+                unless that was fitted with ``test_images``.
             violating: Indices of the configurations that violate a constraint.
 
         Raises:

@@ -100,7 +100,9 @@ class MetaModel:
                 are tasks and configurations.
             shrinkage: Of SoftImpute, by default chosen; without effect on complete rows.
             test_images: How many images errors were counted on: shape (n,), of every task, or
-                one number; where known.
+                one number. Only for new tasks whose errors are counted on other numbers of
+                images: without it, the noise that is learned holds what counting adds already,
+                and a new task of the same number needs none of it either.
 
         Raises:
             ValueError: Fewer than two tasks or fewer than ``rank``, a configuration that was

@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.meta.model import MetaModel
+from optuna_peppp.meta.prior import TaskPrior
 from optuna_peppp.report.page import as_page, write_page
 from optuna_peppp.studies.results import predict
 
@@ -81,14 +82,8 @@ def meta_of(tasks: tuple[str, ...]) -> MetaModel:
     return MetaModel.fit(matrix, rank=2)
 
 
-def page_of(
-    title: str = "title",
-    settings: dict[str, object] | None = None,
-    tasks: tuple[str, ...] = ("a", "b", "c"),
-    meta: MetaModel | None = None,
-    memory_cap: str | None = None,
-) -> str:
-    """The page of a study that measured two configurations."""
+def study_of() -> optuna.Study:
+    """A study that measured two configurations."""
     study = optuna.create_study(directions=["minimize", "minimize"])
     for index, error in ((0, 0.15), (2, 0.1)):
         study.add_trial(
@@ -98,7 +93,18 @@ def page_of(
                 values=[error, float(MEMORY[index])],
             )
         )
-    meta = meta or meta_of(tasks)
+    return study
+
+
+def page_of(
+    title: str = "title",
+    settings: dict[str, object] | None = None,
+    tasks: tuple[str, ...] = ("a", "b", "c"),
+    meta: MetaModel | None = None,
+    memory_cap: str | None = None,
+) -> str:
+    """The page of a study that measured two configurations."""
+    meta, study = meta or meta_of(tasks), study_of()
     return as_page(
         study,
         meta,
@@ -172,6 +178,18 @@ def test_text_is_escaped() -> None:
 def test_tasks_of_one_name_are_told_apart() -> None:
     (errors,) = traces(page_of(tasks=("a", "a", "b")), "errors")
     assert errors["y"] == ["a #1", "a #2", "b #3"]
+
+
+def test_the_page_takes_the_prediction_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    meta = meta_of(("a", "b", "c"))
+    prediction = predict(study_of(), meta, MEMORY)
+
+    def condition(*_: object, **__: object) -> NoReturn:
+        pytest.fail("conditioned again")
+
+    monkeypatch.setattr(TaskPrior, "condition", condition)
+    content = as_page(study_of(), meta, prediction, title="title", settings={})
+    assert Page(content).ids == set(FIGURES)
 
 
 def test_without_past_tasks() -> None:
