@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from difflib import get_close_matches
+from typing import Literal
+
+Strategy = Literal["bayesian", "ed-mf", "qr-mf", "random-mf"]
+"""How configurations are chosen: by the posterior, D-optimal design (the paper's), pivoted QR, at
+random."""
+
+Scheme = Literal["uniform", "memory"]
+"""How entries to measure are sampled: all alike, or those that need little memory more often."""
 
 
 def check_choice(argument: str, value: object, choices: Collection[str | None]) -> None:

@@ -14,6 +14,8 @@ import pytest
 # Processes that test side by side have one thread each: more would wait for one another.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# However busy the machine is: a step is compiled for a number of threads.
+os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -2,10 +2,12 @@
 
 import re
 from enum import StrEnum
+from typing import get_args
 
 import pytest
 
-from optuna_peppp.choices import check_choice
+from optuna_peppp.acquisition.strategies import STRATEGIES
+from optuna_peppp.choices import Strategy, check_choice
 
 
 class Letter(StrEnum):
@@ -37,3 +39,7 @@ def test_refuses_anything_else(value: object, said: str) -> None:
 def test_names_the_nearest() -> None:
     with pytest.raises(ValueError, match="Did you mean 'nearest'"):
         check_choice("rounding", "neerest", ("nearest", "stochastic"))
+
+
+def test_every_strategy_can_be_named() -> None:
+    assert set(get_args(Strategy)) == set(STRATEGIES)

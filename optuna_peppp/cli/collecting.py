@@ -7,28 +7,24 @@ from typing import Annotated
 
 import typer
 
-from optuna_peppp.cli.app import (
+from optuna_peppp.cli.app import app
+from optuna_peppp.cli.options import (
     DATA_HELP,
-    INTERRUPTED,
     BatchSize,
     Device,
     Epochs,
     Fraction,
     ImageSize,
     Network,
-    Rounding,
     RoundingOption,
-    Scheme,
     SchemeOption,
     Seed,
-    app,
-    clear_errors,
-    echo,
+    check_data,
     in_a_folder,
     integer,
     number,
 )
-from optuna_peppp.cli.warned import clear_warnings
+from optuna_peppp.cli.output import INTERRUPTED, clear_errors, clear_warnings, echo
 from optuna_peppp.configurations.precision import FORMATS_A, FORMATS_B, Precision
 from optuna_peppp.configurations.space import ConfigurationSpace
 
@@ -78,10 +74,10 @@ def collect(
     learning_rate: _Learning = [0.001],  # noqa: B006 (typer copies it)
     epochs: Epochs = 6,
     batch_size: BatchSize = 32,
-    rounding: RoundingOption = Rounding.stochastic,
+    rounding: RoundingOption = "stochastic",
     image_size: ImageSize = None,
     fraction: Fraction = None,
-    scheme: SchemeOption = Scheme.uniform,
+    scheme: SchemeOption = "uniform",
     seed: Seed = 0,
     device: Device = "auto",
     jobs: Annotated[
@@ -98,7 +94,8 @@ def collect(
     command goes on where it stopped. Learn from it with `fit --storage`, or from the --export.
     """
     with clear_errors(), clear_warnings():
-        import optuna
+        for name in data:
+            check_data(name)
 
         from optuna_peppp.collecting.corpus_file import export as write
         from optuna_peppp.collecting.planning import plan
@@ -106,7 +103,6 @@ def collect(
         from optuna_peppp.lowprecision import Experiment
         from optuna_peppp.studies.credentials import shown
 
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
         space = ConfigurationSpace(
             {"format_a": FORMATS_A, "format_b": FORMATS_B, "learning_rate": learning_rate}
         )
@@ -117,7 +113,7 @@ def collect(
                 image_size=image_size,
                 epochs=epochs,
                 batch_size=batch_size,
-                rounding=rounding.value,
+                rounding=rounding,
                 seed=seed,
                 device=device,
             )
@@ -128,7 +124,7 @@ def collect(
             space,
             _indices(space, configuration),
             fraction=fraction,
-            scheme=scheme.value,
+            scheme=scheme,
             seed=seed,
         )
         try:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optuna_peppp.cli.app import Rank, app, clear_errors, echo, in_a_folder
+from optuna_peppp.cli.app import app
+from optuna_peppp.cli.options import Rank, in_a_folder
+from optuna_peppp.cli.output import clear_errors, echo
 from optuna_peppp.text import printable
 
 if TYPE_CHECKING:

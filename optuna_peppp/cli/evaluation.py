@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from optuna_peppp.cli.app import (
-    INTERRUPTED,
+from optuna_peppp.choices import Strategy
+from optuna_peppp.cli.app import app
+from optuna_peppp.cli.options import (
     Fraction,
     Rank,
-    Scheme,
     SchemeOption,
-    Strategy,
-    app,
-    clear_errors,
-    echo,
+    choice,
     in_a_folder,
     integer,
+    listed,
 )
+from optuna_peppp.cli.output import INTERRUPTED, clear_errors, echo
 from optuna_peppp.corpora.csvfile import write_lines
 from optuna_peppp.numerals import parse_integer
 from optuna_peppp.text import quoted
@@ -38,8 +37,13 @@ def evaluate(
         str, typer.Option(help="The past tasks: a corpus that ships, or a CSV file.")
     ] = "plain3-cifar100",
     strategy: Annotated[
-        list[Strategy] | None,
-        typer.Option(help="A strategy to evaluate; give several.", show_default="all"),
+        list[str] | None,
+        typer.Option(
+            parser=choice("strategy", get_args(Strategy)),
+            metavar=listed(get_args(Strategy)),
+            help="A strategy to evaluate; give several.",
+            show_default="all",
+        ),
     ] = None,
     measurements: Annotated[
         str, typer.Option(help="Numbers of measurements to judge after.")
@@ -53,7 +57,7 @@ def evaluate(
         typer.Option(help="Do not measure, but judge, configurations that need more."),
     ] = None,
     fraction: Fraction = None,
-    scheme: SchemeOption = Scheme.uniform,
+    scheme: SchemeOption = "uniform",
     rank: Rank = None,
     seed: Annotated[
         int,
@@ -102,7 +106,7 @@ def evaluate(
         from optuna_peppp.corpora.catalog import read_corpus
         from optuna_peppp.evaluation.leave_one_out import Evaluation
 
-        names = [choice.value for choice in strategy or Strategy]
+        names = strategy or get_args(Strategy)
         evaluation = Evaluation(
             read_corpus(corpus),
             {name: STRATEGIES[name] for name in names},
@@ -110,7 +114,7 @@ def evaluate(
             memory_cap=memory_cap,
             measurement_cap=measurement_cap,
             fraction=fraction,
-            scheme=scheme.value,
+            scheme=scheme,
             rank=rank,
             seed=seed,
         )

@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
-from optuna_peppp.cli.app import Accounting, BatchSize, Network, app, clear_errors, echo, integer
+from optuna_peppp.cli.app import app
+from optuna_peppp.cli.options import BatchSize, Network, choice, integer, listed
+from optuna_peppp.cli.output import clear_errors, echo
+from optuna_peppp.configurations.names import ACCOUNTINGS, Accounting
 from optuna_peppp.configurations.space import ConfigurationSpace
 
 
@@ -27,8 +30,13 @@ def memory(
     ] = 10,
     batch_size: BatchSize = 32,
     accounting: Annotated[
-        Accounting, typer.Option(help="What counts: see `training_memory`.")
-    ] = Accounting.saved_tensors,
+        Accounting,
+        typer.Option(
+            parser=choice("accounting", ACCOUNTINGS),
+            metavar=listed(ACCOUNTINGS),
+            help="What counts: see `training_memory`.",
+        ),
+    ] = "saved-tensors",
 ) -> None:
     """Print the computed memory of every configuration of a network, as CSV in bytes."""
     with clear_errors():
@@ -37,7 +45,7 @@ def memory(
 
         shape = (channels, image_size, image_size)
         model = build_model(network, classes, shape)
-        counts = count(model, shape, batch_size, accounting.value)
+        counts = count(model, shape, batch_size, accounting)
         space = ConfigurationSpace.paper()
         lines = ["format_a,format_b,weights,activations,optimizer,total"]
         for index in range(len(space)):

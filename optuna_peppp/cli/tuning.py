@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optuna_peppp.cli.app import (
-    INTERRUPTED,
+from optuna_peppp.choices import check_choice
+from optuna_peppp.cli.app import app
+from optuna_peppp.cli.conclusion import next_step, report
+from optuna_peppp.cli.options import (
     BatchSize,
     Data,
     Device,
@@ -20,20 +22,19 @@ from optuna_peppp.cli.app import (
     MemoryCap,
     Network,
     Rank,
-    Rounding,
     RoundingOption,
     Seed,
     Storage,
-    Strategy,
+    StrategyOption,
     StudyName,
-    app,
-    clear_errors,
-    echo,
+    check_data,
+    check_size,
     in_a_folder,
     integer,
     number,
 )
-from optuna_peppp.cli.warned import clear_warnings
+from optuna_peppp.cli.output import INTERRUPTED, clear_errors, clear_warnings, echo
+from optuna_peppp.configurations.names import NETWORKS
 
 if TYPE_CHECKING:
     from optuna_peppp.prediction import Prediction
@@ -83,9 +84,7 @@ def tune(
         str | None,
         typer.Option(help="A meta-model that `fit` wrote, instead of --corpus and --rank."),
     ] = None,
-    strategy: Annotated[
-        Strategy, typer.Option(help="How configurations to measure are chosen.")
-    ] = Strategy.bayesian,
+    strategy: StrategyOption = "bayesian",
     storage: Storage = None,
     study_name: StudyName = "tune",
     epochs: Epochs = 6,
@@ -93,10 +92,25 @@ def tune(
         float, typer.Option(parser=number, metavar="FLOAT", help="Step size.")
     ] = 0.001,
     batch_size: BatchSize = 32,
-    rounding: RoundingOption = Rounding.stochastic,
+    rounding: RoundingOption = "stochastic",
     image_size: ImageSize = None,
     seed: Seed = 0,
-    device: Device = "cpu",
+    device: Device = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            parser=integer(1),
+            metavar="INTEGER",
+            help="Threads to train with on the CPU.",
+            show_default="OMP_NUM_THREADS, else as many as find an idle core",
+        ),
+    ] = None,
+    baseline: Annotated[
+        bool,
+        typer.Option(
+            "--baseline/--no-baseline", help="Train once in float32 too, at last, to compare with."
+        ),
+    ] = True,
     json_file: Json = None,
     page: Annotated[
         Path | None,
@@ -115,14 +129,31 @@ def tune(
     where it stopped.
     """
     with clear_errors(), clear_warnings():
-        import optuna
+        check_data(data)
+        check_choice("network", network, NETWORKS)
+        check_size("--memory-cap", memory_cap)
+        check_size("--measurement-cap", measurement_cap)
 
-        from optuna_peppp.lowprecision import Experiment
         from optuna_peppp.studies.memo import Source
-        from optuna_peppp.studies.tuning import TrainingsFailed, Tuning
 
-        # What fails is told by the command itself.
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        past = Source.named(corpus, rank, meta).read()
+        if storage is not None:
+            from optuna_peppp.studies.storage import file_of
+
+            file_of(storage)
+        echo(
+            f"Tuning {network} on {data}: {trials} trainings of {epochs} epoch"
+            f"{'s' * (epochs > 1)} in low precision{', 1 in float32' if baseline else ''}.\n"
+            f"Learning from {Source.named(corpus, rank, meta)} ({len(past.tasks)} tasks).",
+            err=True,
+        )
+        from optuna_peppp.lowprecision import Experiment
+        from optuna_peppp.lowprecision.training.devices import use_threads
+        from optuna_peppp.studies.tuning import TrainingsFailed, Tuning
+        from optuna_peppp.threads import fitting_threads
+
+        if threads is not None or "OMP_NUM_THREADS" not in os.environ:
+            use_threads(threads or fitting_threads())
         experiment = Experiment(
             data=data,
             network=network,
@@ -130,7 +161,7 @@ def tune(
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
-            rounding=rounding.value,
+            rounding=rounding,
             seed=seed,
             device=device,
         )
@@ -155,7 +186,7 @@ def tune(
                 **asdict(experiment),
                 "learned_from": str(Source.named(corpus, rank, meta)),
                 "rank": rank,
-                "strategy": strategy.value,
+                "strategy": strategy,
                 "trials": trials,
                 "measurement_cap": measurement_cap,
                 "memory_cap": memory_cap,
@@ -173,15 +204,17 @@ def tune(
         def conclude() -> None:
             """Tells what the measurements tell, in every form that was asked for."""
             prediction = tuning.predict()
-            _report(prediction, memory_cap, json_file, lambda: write(prediction))
+            report(prediction, tuning.baseline, memory_cap, json_file, lambda: write(prediction))
+            echo(next_step(prediction, storage, study_name), err=True)
 
         try:
             tuning.run(
                 experiment,
                 trials,
-                strategy=strategy.value,
+                strategy=strategy,
                 measurement_cap=measurement_cap,
                 seed=seed,
+                baseline=baseline,
             )
         except KeyboardInterrupt:
             again = "run the same command to go on" if storage else "use --storage to go on later"
@@ -206,41 +239,9 @@ def recommend(
 ) -> None:
     """Print the frontier and the recommendation of a study that `tune` stored. Trains nothing."""
     with clear_errors(), clear_warnings():
+        check_size("--memory-cap", memory_cap)
+
         from optuna_peppp.studies.tuning import Tuning
 
-        _report(Tuning.load(storage, study_name).predict(), memory_cap, json_file)
-
-
-def _report(
-    prediction: Prediction,
-    memory_cap: str | None,
-    json_file: Path | None,
-    *more: Callable[[], None],
-) -> None:
-    """Prints the prediction and the recommendation, then writes them as JSON.
-
-    Args:
-        prediction: The prediction.
-        memory_cap: For the recommendation.
-        json_file: The file, written whole or not at all, or None.
-        more: What writes further files; one that cannot be written keeps none from the others.
-    """
-    from optuna_peppp.files import replacing
-    from optuna_peppp.report.text import as_json, as_text
-
-    recommendation = prediction.recommend(memory_cap)
-    echo(as_text(prediction, recommendation, memory_cap))
-
-    def write() -> None:
-        if json_file is not None:
-            with replacing(json_file) as temporary:
-                temporary.write_text(as_json(prediction, recommendation), encoding="utf-8")
-
-    failures = []
-    for step in (write, *more):
-        try:
-            step()
-        except OSError as problem:
-            failures.append(problem)
-    if failures:
-        raise failures[0]
+        tuning = Tuning.load(storage, study_name)
+        report(tuning.predict(), tuning.baseline, memory_cap, json_file)

@@ -7,14 +7,13 @@ probability; sampling by memory prefers cheap ones, P_ij = sigma(1 / M_ij).
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-Scheme = Literal["uniform", "memory"]
-"""How entries are sampled: all alike, or those that need little memory more often."""
+from optuna_peppp.choices import Scheme as Scheme
 
 
 def probabilities(

@@ -4,45 +4,87 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Final
+from dataclasses import asdict
+from io import StringIO
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
 
-from optuna_peppp.configurations.space import Value
+from optuna_peppp.configurations.space import FORMAT_NAMES, Value
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.corpora.table import CorpusTable
 from optuna_peppp.meta.model import MetaModel
-from optuna_peppp.prediction import Prediction, Recommendation
+from optuna_peppp.prediction import RIGHT, Prediction, Recommendation
 from optuna_peppp.sizes import format_size
 from optuna_peppp.text import printable
+
+if TYPE_CHECKING:
+    from optuna_peppp.studies.baseline import Baseline
+
+_ELSEWHERE: Final = {
+    "1-3-2": "FP6's E3M2",
+    "1-4-3": "near FP8's E4M3",
+    "1-5-2": "near FP8's E5M2",
+    "1-5-10": "near float16",
+    "1-8-7": "bfloat16",
+}
+"""What formats are called elsewhere. Those near ours keep codes for infinity or NaN."""
+
+_WIDE: Final = 10_000
+"""Columns of text that nothing folds."""
 
 _LISTED: Final = 8
 """Names that a line lists, of many."""
 
 
 def as_text(
-    prediction: Prediction, recommendation: Recommendation, memory_cap: str | None = None
-) -> str:
-    """What was measured, the frontier and the recommendation, as tables by growing memory.
+    prediction: Prediction,
+    recommendation: Recommendation,
+    memory_cap: str | None = None,
+    baseline: Baseline | None = None,
+) -> Group:
+    """What was measured, the frontier and the recommendation: a table by growing memory.
 
     Args:
         prediction: All configurations of a task.
-        recommendation: Which of them to use; marked in the frontier.
+        recommendation: Which of them to use; marked in the table.
         memory_cap: The cap it was made for, as its user wrote it.
+        baseline: The same training in float32, where it was measured.
     """
-    by_memory = np.argsort(prediction.memory, kind="stable")
-    measured = by_memory[prediction.measured[by_memory]].tolist()
-    return "\n".join(
-        [
-            f"Measured, {len(measured)} of {len(prediction.space)} configurations:",
-            *_rows(prediction, measured),
-            "",
-            "Frontier, measured and predicted:",
-            *_rows(prediction, prediction.frontier.tolist(), chosen=recommendation.index),
-            "",
-            recommended_as_text(recommendation, memory_cap),
-        ]
+    indices = np.union1d(np.flatnonzero(prediction.measured), prediction.frontier)
+    indices = indices[np.argsort(prediction.memory[indices], kind="stable")]
+    formats = dict.fromkeys(
+        str(value)
+        for index in indices.tolist()
+        for name, value in prediction.space.params(index).items()
+        if name in FORMAT_NAMES and value in _ELSEWHERE
     )
+    names = [f"{name} is {_ELSEWHERE[name]}" for name in formats]
+    count = int(prediction.measured.sum())
+    return Group(
+        Text(f"Measured, {count} of {len(prediction.space)} configurations, and the frontier:"),
+        _table(prediction, indices.tolist(), recommendation.index, baseline),
+        Text(),
+        *([Text(f"Elsewhere, {', '.join(names)}.")] if names else ()),
+        Text("Errors, and ± (a standard deviation), are those on this test set with this seed."),
+        Text(_saved(recommendation, baseline)),
+        Text(
+            f"With probability {recommendation.probability:.2f} no configuration"
+            f"{' within the cap' if memory_cap else ''} has an error lower by more than {RIGHT:g}."
+        ),
+        Text(recommended_as_text(recommendation, memory_cap), "bold"),
+    )
+
+
+def plain(content: Group) -> str:
+    """Tables and lines as text without colour, each line as long as it is."""
+    console = Console(file=StringIO(), width=_WIDE, color_system=None, highlight=False)
+    with console.capture() as capture:
+        console.print(content)
+    return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))
 
 
 def recommended_as_text(recommendation: Recommendation, memory_cap: str | None = None) -> str:
@@ -52,7 +94,11 @@ def recommended_as_text(recommendation: Recommendation, memory_cap: str | None =
         recommendation: The configuration.
         memory_cap: The cap it was made for, as its user wrote it.
     """
-    within = f" within {printable(memory_cap)}" if memory_cap else ""
+    within = (
+        f" within {printable(memory_cap)}"
+        if memory_cap
+        else ", where more memory buys no lower error within the noise"
+    )
     params = ", ".join(
         f"{printable(name)} {_shown(value)}" for name, value in recommendation.params.items()
     )
@@ -63,10 +109,12 @@ def recommended_as_text(recommendation: Recommendation, memory_cap: str | None =
     )
 
 
-def as_json(prediction: Prediction, recommendation: Recommendation) -> str:
-    """All configurations, and the indices of the frontier and of the recommendation.
+def as_json(
+    prediction: Prediction, recommendation: Recommendation, baseline: Baseline | None = None
+) -> str:
+    """All configurations, the indices of the frontier and of the recommendation, the baseline.
 
-    Memory is in bytes.
+    Memory is in bytes. The baseline is null where it was not measured.
     """
     configurations = [
         {
@@ -82,6 +130,8 @@ def as_json(prediction: Prediction, recommendation: Recommendation) -> str:
         "configurations": configurations,
         "frontier": prediction.frontier.tolist(),
         "recommendation": recommendation.index,
+        "probability": recommendation.probability,
+        "baseline": None if baseline is None else asdict(baseline),
     }
     return json.dumps(content, indent=2) + "\n"
 
@@ -167,14 +217,49 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
 
 
-def _rows(prediction: Prediction, indices: list[int], chosen: int | None = None) -> list[str]:
-    """A header and a line per configuration, the chosen one marked."""
-    header = (*map(printable, prediction.space.names), "memory", "error")
-    rows = ["  " + "".join(f"{name:>14}" for name in header)]
+def _saved(recommendation: Recommendation, baseline: Baseline | None) -> str:
+    """What a recommendation saves against float32, and what it costs."""
+    if baseline is None:
+        return (
+            "The float32 baseline, to compare with, is missing: `optuna-peppp tune` with the same "
+            "storage measures it."
+        )
+    more = recommendation.error - baseline.error
+    return (
+        f"The recommended one needs {recommendation.memory / baseline.memory:.0%} of the memory of "
+        f"float32 (saves {format_size(baseline.memory - recommendation.memory)} of "
+        f"{format_size(baseline.memory)}); its error is {abs(more):.4f} "
+        f"{'lower' if more < 0 else 'higher'}."
+    )
+
+
+def _table(
+    prediction: Prediction, indices: list[int], chosen: int, baseline: Baseline | None
+) -> Table:
+    """A row per configuration, the chosen one marked; the last is the baseline."""
+    names = prediction.space.names
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("")
+    for name in names:
+        table.add_column(printable(name), no_wrap=True)
+    for name in ("memory", "error"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    frontier = set(prediction.frontier.tolist())
     for index in indices:
-        cells = [_shown(value) for value in prediction.space.params(index).values()]
-        cells += [format_size(prediction.memory[index]), f"{prediction.mean[index]:.4f}"]
-        doubt = "" if prediction.measured[index] else f" ± {prediction.std[index]:.4f} predicted"
-        mark = "> " if index == chosen else "  "
-        rows.append(mark + "".join(f"{cell:>14}" for cell in cells) + doubt)
-    return rows
+        measured = bool(prediction.measured[index])
+        doubt = "measured" if measured else f"± {prediction.std[index]:.4f} predicted"
+        cells = [
+            ">" if index == chosen else "",
+            *map(_shown, prediction.space.params(index).values()),
+            format_size(prediction.memory[index]),
+            f"{prediction.mean[index]:.4f}",
+            doubt if index in frontier else f"{doubt}, not on the frontier",
+        ]
+        style = "bold green" if index == chosen else "" if measured else "cyan"
+        table.add_row(*map(Text, cells), style=style)
+    if baseline is not None:
+        cells = ["", *("float32" if name in FORMAT_NAMES else "" for name in names)]
+        cells += [format_size(baseline.memory), f"{baseline.error:.4f}", "measured, to compare"]
+        table.add_row(*map(Text, cells), style="dim")
+    return table

@@ -85,7 +85,7 @@ def _split(storage: str) -> tuple[str, list[str]]:
     if not separator:  # a path, or a URL that lost its slashes
         scheme, rest = "", storage
     rest = _OPTION.sub(option, rest)
-    if not scheme.startswith("sqlite"):  # whose rest is a path
+    if not (scheme.startswith("sqlite") and rest.startswith("/")):  # whose rest is a path
         rest, found = _USER_INFO.subn(user_info, rest, count=1)
         if separator and not found:
             rest = _NO_PORT.sub(no_port, rest, count=1)

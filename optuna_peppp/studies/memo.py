@@ -66,18 +66,27 @@ class Source:
         """The meta-model, and the checksum of the measurements behind it.
 
         Raises:
+            ValueError: As :meth:`read`.
+        """
+        read = self.read()
+        if isinstance(read, ErrorMatrix):
+            return MetaModel.fit(read, rank=self.rank), _checksum_of_corpus(read)
+        return read, _checksum(read.tasks, read.errors, read.embeddings)
+
+    def read(self) -> ErrorMatrix | MetaModel:
+        """The past tasks, or the meta-model that was fitted to them.
+
+        Raises:
             ValueError: The source is gone, or is none.
         """
         try:
             if self.meta is None:
-                matrix = read_corpus(self.corpus or DEFAULT_CORPUS)
-                return MetaModel.fit(matrix, rank=self.rank), _checksum_of_corpus(matrix)
-            model = MetaModel.load(self.meta)
+                return read_corpus(self.corpus or DEFAULT_CORPUS)
+            return MetaModel.load(self.meta)
         except FileNotFoundError as problem:
             maker = "there is no corpus" if self.meta is None else "there is no meta-model"
             remedy = "`optuna-peppp fit` writes one" if self.meta else "name another --corpus"
             raise ValueError(f"{maker} {self}; {remedy}") from problem
-        return model, _checksum(model.tasks, model.errors, model.embeddings)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

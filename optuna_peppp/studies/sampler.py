@@ -14,7 +14,7 @@ import copy
 import functools
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +23,7 @@ from optuna.trial import TrialState
 
 from optuna_peppp.acquisition.improvement import feared
 from optuna_peppp.acquisition.strategies import STRATEGIES, Progress
-from optuna_peppp.choices import check_choice
+from optuna_peppp.choices import Strategy, check_choice
 from optuna_peppp.corpora.measurements import validate_memory, validate_test_images
 from optuna_peppp.sizes import format_size, parse_size
 from optuna_peppp.studies.trials import (
@@ -42,10 +42,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from optuna_peppp.meta.model import MetaModel
-
-Strategy = Literal["bayesian", "ed-mf", "qr-mf", "random-mf"]
-"""How configurations are chosen: by the posterior, D-optimal design (the paper's), pivoted QR, at
-random."""
 
 
 class PEPPPSampler(BaseSampler):

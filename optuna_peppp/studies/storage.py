@@ -59,7 +59,7 @@ def open_storage(storage: str, *, create: bool = False, pace: Pace | None = None
         OSError: A journal file can be neither opened nor made.
     """
     pace = pace or Pace()
-    path = _file_of(storage)
+    path = file_of(storage)
     if not create and path is not None and not path.is_file():
         raise ValueError(f"there is no storage {shown(storage)}: the file {path} does not exist")
     try:
@@ -112,13 +112,17 @@ def _scheme(storage: str) -> str | None:
     return scheme.lower() if separator else None
 
 
-def _file_of(storage: str) -> Path | None:
-    """The file that a storage is kept in, None for a server or a database in memory."""
+def file_of(storage: str) -> Path | None:
+    """The file that a storage is kept in, None for a server or a database in memory.
+
+    Raises:
+        ValueError: The text names no storage.
+    """
     scheme = _scheme(storage)
     if scheme is None:
         path = Path(storage)
         if path.suffix not in (".journal", ".log"):
-            raise ValueError(f"storage must be {_KINDS}; got {shown(storage)!r}")
+            raise ValueError(f"storage must be {_KINDS}; got {shown(storage)!r}{_meant(storage)}")
         return path
     if scheme.partition("+")[0] != "sqlite":
         return None
@@ -126,6 +130,16 @@ def _file_of(storage: str) -> Path | None:
         database = make_url(storage).database
         return None if database in (None, "", ":memory:") else Path(str(database))
     return None
+
+
+def _meant(storage: str) -> str:
+    """The name that was probably meant by a path that names no storage."""
+    if any(mark in storage for mark in ":@?&"):  # a URL that lost its slashes
+        return ""
+    suffix = Path(storage).suffix
+    if suffix in (".db", ".sqlite", ".sqlite3"):
+        return f". Did you mean sqlite:///{storage}?"
+    return "" if suffix or not storage else f". Did you mean {storage}.journal?"
 
 
 def _open(storage: str, create: bool, path: Path | None) -> BaseStorage:

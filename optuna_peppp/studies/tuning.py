@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -10,16 +9,18 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from optuna_peppp.choices import Strategy
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.prediction import Prediction
-from optuna_peppp.sizes import format_size, parse_size
+from optuna_peppp.sizes import parse_size
+from optuna_peppp.studies.bar import EpochBar, in_a_line, say, say_of
+from optuna_peppp.studies.baseline import Baseline
 from optuna_peppp.studies.credentials import shown
 from optuna_peppp.studies.memo import Memo, Source
 from optuna_peppp.studies.patience import Pace
 from optuna_peppp.studies.results import predict
-from optuna_peppp.studies.sampler import PEPPPSampler, Strategy
+from optuna_peppp.studies.sampler import PEPPPSampler
 from optuna_peppp.studies.storage import experimental, open_storage
 from optuna_peppp.studies.turns import Turns
 from optuna_peppp.text import printable
@@ -108,9 +109,8 @@ class Tuning:
             load_if_exists=True,
         )
         named = _named(study_name, storage)
-        stored = study.user_attrs.get(_ATTRIBUTE)
-        if stored is not None:
-            before = Memo.parse(stored, named)
+        if _ATTRIBUTE in study.user_attrs:
+            before = Memo.parse(study.user_attrs[_ATTRIBUTE], named)
             _check_settings(before, settings, named)
             before.check_space(model.space, source, named)
             if source == before.source:
@@ -159,6 +159,7 @@ class Tuning:
         strategy: Strategy,
         measurement_cap: str | float | None = None,
         seed: int | None = None,
+        baseline: bool = False,
     ) -> None:
         """Measures until the study holds so many completed trials, showing progress.
 
@@ -173,6 +174,8 @@ class Tuning:
             strategy: As for :class:`PEPPPSampler`.
             measurement_cap: As for :class:`PEPPPSampler`.
             seed: As for :class:`PEPPPSampler`.
+            baseline: Whether to train in float32 at last, unless the study knows already what
+                comes of it.
 
         Raises:
             ValueError: As :class:`PEPPPSampler`; a training refuses its arguments.
@@ -189,25 +192,33 @@ class Tuning:
         )
         cap = np.inf if measurement_cap is None else parse_size(measurement_cap)
         turns = Turns(self.study, self.meta.space, self.memory <= cap, trials, self.pace)
-        missing, failed = turns.missing(), 0
-        if missing <= 0:
+        failed, last = 0, int(baseline and self.baseline is None)
+        trainings = max(0, turns.missing()) + last
+        if not trainings:
             return
-        with tqdm(total=missing * experiment.epochs, unit="epoch", leave=False) as bar:
+        with EpochBar.of(trainings * experiment.epochs) as bar:
             while (trial := turns.next(_say_who_is_waited_for)) is not None:
-                bar.total = bar.n + turns.missing() * experiment.epochs
+                bar.expect((turns.missing() + last) * experiment.epochs)
                 reason = self._measure(experiment, turns, trial, bar)
                 failed = 0 if reason is None else failed + 1
                 if failed == GIVE_UP_AFTER:
                     raise TrainingsFailed(
                         f"{failed} trainings failed one after another, the last with: {reason}"
                     )
+            if last and self.baseline is None:  # others may have measured it meanwhile
+                Baseline.measure(experiment, self.study, bar)
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """What the study's experiment reaches in float32, None where it was not measured."""
+        return Baseline.of(self.study)
 
     def predict(self) -> Prediction:
         """What the study's measurements tell about every configuration."""
         return predict(self.study, self.meta, self.memory)
 
     def _measure(
-        self, experiment: Experiment, turns: Turns, trial: optuna.Trial, bar: tqdm[Any]
+        self, experiment: Experiment, turns: Turns, trial: optuna.Trial, bar: EpochBar
     ) -> str | None:
         """Makes a trial.
 
@@ -218,27 +229,21 @@ class Tuning:
             params = self.meta.space.suggest(trial)
             memory = float(self.memory[self.meta.space.index(params)])
             name = printable(" / ".join(map(str, params.values())))
-            bar.set_description(name)
-            line = f"  {name:<24}{format_size(memory):>10}   "
-
-            def on_epoch(epoch: int) -> None:
-                bar.update()
-
+            bar.begin(name)
             try:
-                result = experiment.measure(params, on_epoch)
+                result = experiment.measure(params, bar.epoch)
             except (ValueError, OSError):
                 raise  # what the user can mend, for all configurations
             except Exception as problem:
-                reason = _in_a_line(problem)
+                reason = in_a_line(problem)
                 turns.fail(trial, reason)
-                tqdm.write(f"{line}failed: {reason}")
+                say_of(name, memory, f"failed: {reason}")
                 return reason
-            tqdm.write(
-                f"{line}error {result.error:.4f}{'   (diverged)' if result.diverged else ''}"
-            )
+            diverged = "   (diverged)" if result.diverged else ""
+            say_of(name, memory, f"error {result.error:.4f}{diverged}")
             counts = turns.complete(trial, [result.error, memory], {"diverged": result.diverged})
         if not counts:
-            tqdm.write(f"  {name:<24}does not count: another worker took this one for dead")
+            say(f"  {name:<24}does not count: another worker took this one for dead")
         return None
 
 
@@ -268,13 +273,4 @@ def _warn_of_changes(memo: Memo, checksum: str, named: str) -> None:
 
 
 def _say_who_is_waited_for(number: int) -> None:
-    tqdm.write(
-        f"Waiting for {number} of other workers, a minute should they be dead.", file=sys.stderr
-    )
-
-
-def _in_a_line(problem: Exception) -> str:
-    text = str(problem).strip()
-    first = text.splitlines()[0] if text else ""
-    kind = type(problem).__name__
-    return printable(f"{kind}: {first}") if first else kind
+    say(f"Waiting for {number} of other workers, a minute should they be dead.")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from optuna_peppp import ConfigurationSpace, ErrorMatrix, MetaModel, PEPPPSampler
 from optuna_peppp.acquisition.strategies import PAPER, STRATEGIES, Progress
+from optuna_peppp.choices import Strategy as StrategyName
 from optuna_peppp.prediction import Prediction
-from optuna_peppp.studies.sampler import Strategy as StrategyName
 
 D, SEED = 12, 7
 _RNG = np.random.default_rng(0)

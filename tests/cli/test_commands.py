@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import logging
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +17,14 @@ from typing import Any
 import pytest
 import typer
 import typer.main
+from rich.console import Group
+from rich.text import Text
 from typer.testing import Result
 
+import optuna_peppp
 from optuna_peppp.cli import app
-from optuna_peppp.cli.app import clear_errors, echo, in_a_folder
+from optuna_peppp.cli.options import check_data, check_size, in_a_folder
+from optuna_peppp.cli.output import clear_errors, clear_warnings, echo, show
 
 COMMANDS = (
     "tune",
@@ -37,6 +46,14 @@ BAD = {
     "corpus file": (["tune", "--corpus", "nosuch.csv"], "nosuch.csv"),
     "memory cap": (["tune", "--memory-cap", "much"], "a size must be"),
     "measurement cap": (["tune", "--measurement-cap", "1kB"], "the smallest needs"),
+    "no unit": (["tune", "--memory-cap", "2.8"], "did you mean 2.8MB?"),
+    "no unit to measure": (["tune", "--measurement-cap", "3"], "did you mean 3MB?"),
+    "spelling": (["tune", "--data", "digist"], "Did you mean 'digits'?"),
+    "file": (["tune", "--data", "npz:bad.npz"], "there is no file bad.npz"),
+    "folder": (["tune", "--data", "folder:imgs"], "there is no folder imgs"),
+    "database": (["tune", "--storage", "t1.db"], "Did you mean sqlite:///t1.db?"),
+    "no suffix": (["tune", "--storage", "t1"], "Did you mean t1.journal?"),
+    "near network": (["tune", "--network", "resnet81"], "Did you mean 'resnet18'?"),
     "device": (["tune", "--device", "abacus"], "device must be"),
     "meta": (["tune", "--meta", "nosuch.npz"], "nosuch.npz; `optuna-peppp fit` writes one"),
     "format": (["collect", "digits", "--configuration", "1-4/1-6-7"], "sign-exponent-mantissa"),
@@ -76,9 +93,98 @@ def test_bad_input_is_one_sentence(
         arguments = [*arguments, "--output", "out"]
     result = invoke(*arguments, code=2)
     assert message in result.output
-    assert result.output.startswith("Error: ")
-    assert len(result.output.splitlines()) == 1
+    *before, last = result.output.splitlines()
+    assert last.startswith("Error: ")
+    # What needs torch to be checked is checked after it was told what happens.
+    assert [line.split()[0] for line in before] in ([], ["Tuning", "Learning"])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tune", "--strategy", "bayesain"],
+        ["tune", "--rounding", "stochastik"],
+        ["evaluate", "--strategy", "bayesain"],
+        ["evaluate", "--scheme", "unifrom"],
+        ["memory", "--accounting", "papre"],
+    ],
+)
+def test_an_unknown_choice_names_the_nearest(
+    arguments: list[str], invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    assert "Did you mean '" in invoke(*arguments, code=2).stderr
+
+
+@pytest.mark.parametrize("storage", ["me:hunter2@host", "sqlite://me:hunter2@/x"])
+def test_no_message_repeats_a_password(storage: str, invoke: Callable[..., Result]) -> None:
+    assert "hunter2" not in invoke("recommend", "--storage", storage, code=2).output
+
+
+def test_a_data_set_of_nearly_that_name(tmp_path: Path) -> None:
+    (tmp_path / "pathmnist.npz").touch()
+    with pytest.raises(ValueError, match=rf"Did you mean npz:{tmp_path}/pathmnist\.npz\?"):
+        check_data(f"npz:{tmp_path}/pathmnst.npz")
+
+
+@pytest.mark.parametrize("size", [None, "1000", "2.8kB", "999 B", "1e9"])
+def test_sizes_that_can_be_meant(size: str | None) -> None:
+    check_size("--memory-cap", size)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--memory-cap", "2.8"], ["--storage", "t1.db"], ["--corpus", "nosuch.csv"]),
+        *(["--data", "imgs"], ["--network", "alexnet"], ["--json", "none/out.json"]),
+    ],
+)
+def test_arguments_are_checked_before_torch_is_imported(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    code = (
+        "import sys; from optuna_peppp.cli import app\n"
+        "try: app(['tune', *sys.argv[1:]])\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout == "2 False\n"
+
+
+def test_version(invoke: Callable[..., Result]) -> None:
+    version = importlib.metadata.version("optuna_peppp")
+    assert optuna_peppp.__version__ == version
+    assert invoke("--version").stdout == f"optuna-peppp {version}\n"
+
+
+def test_other_libraries_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    with clear_warnings():
+        logging.getLogger("torch._inductor").error("W1126 No CUDA runtime is found")
+        warnings.warn("of another library", UserWarning, stacklevel=1)
+        warnings.warn_explicit("a\x1b[2Jb", UserWarning, "x.py", 1, "optuna_peppp.studies.x")
+    assert capsys.readouterr().err == "Warning: a\\x1b[2Jb\n"
+    assert logging.getLogger("torch._inductor").isEnabledFor(logging.ERROR)
+
+
+@pytest.mark.parametrize(("terminal", "colour"), [("1", True), ("", False)])
+def test_tables_have_colour_on_a_terminal_only(
+    terminal: str,
+    colour: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("FORCE_COLOR", terminal)
+    show(Group(Text("best", style="bold green")))
+    assert ("\x1b[" in capsys.readouterr().out) == colour
 
 
 WRITERS = {

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +45,46 @@ def test_tune_resumes_and_recommend_reads(
     second = tune("--storage", storage, "--trials", "4")
     assert "Measured, 4 of 99" in second.output
     stored = invoke("recommend", "--storage", storage)
-    assert stored.stdout == second.stdout[second.stdout.index("Measured, 4") :]
+    assert stored.stdout == second.stdout
+
+
+def test_the_baseline_is_told(
+    invoke: Callable[..., Result], tune: Callable[..., Result], tmp_path: Path
+) -> None:
+    storage, file = ("--storage", tmp_path / "s.journal"), tmp_path / "out.json"
+    without = tune("--trials", "1", "--no-baseline", *storage, "--json", file)
+    assert "The float32 baseline, to compare with, is missing" in without.stdout
+    assert json.loads(file.read_text())["baseline"] is None
+    told = tune("--trials", "1", *storage, "--json", file)
+    baseline = json.loads(file.read_text())["baseline"]
+    (row,) = [line.split() for line in told.stdout.splitlines() if line.strip()[:7] == "float32"]
+    assert row[:2] == ["float32", "float32"]
+    assert row[4:] == [f"{baseline['error']:.4f}", "measured,", "to", "compare"]
+    assert " of the memory of float32 (saves " in told.stdout
+    assert invoke("recommend", *storage).stdout == told.stdout
+
+
+def test_progress_stands_beside_the_result(tune: Callable[..., Result]) -> None:
+    result = tune("--trials", "2")
+    first, second, *trainings, following, _ = result.stderr.splitlines()
+    assert first.startswith("Tuning plain3 on npz:")
+    assert first.endswith(": 2 trainings of 1 epoch in low precision, 1 in float32.")
+    assert second.startswith("Learning from ")
+    assert second.endswith("corpus.csv (4 tasks).")
+    assert [line.split()[-2] for line in trainings] == ["error"] * 3
+    assert following.startswith("Next: add --storage tune.journal ")
+    assert result.stdout.startswith("Measured, 2 of 99")
+
+
+def test_what_to_type_next_can_be_typed(
+    tune: Callable[..., Result], invoke: Callable[..., Result], tmp_path: Path
+) -> None:
+    storage = f"sqlite:///{tmp_path}/a b.db"
+    command = ("--trials", "1", "--no-baseline", "--storage", storage, "--study-name", "a b")
+    last = tune(*command).stderr.splitlines()[-1]
+    typed = shlex.split(last.removeprefix("Next: optuna-peppp "))
+    assert typed[-2] == "--memory-cap"
+    assert f"Recommended within {typed[-1]}: " in invoke(*typed).stdout
 
 
 def test_resumed_equals_uninterrupted(tune: Callable[..., Result], tmp_path: Path) -> None:
@@ -256,7 +296,7 @@ def test_a_file_that_cannot_be_written_loses_nothing(
 
     monkeypatch.setattr(Path, "replace", replace)
     result = tune("--trials", "1", "--json", files["s.json"], "--report", files["s.html"], code=2)
-    assert "Recommended: " in result.stdout
+    assert "Recommended, " in result.stdout
     assert "No space left on device" in result.stderr
     for name, file in files.items():
         assert (file.read_text() == "before") == (name == failed)

@@ -18,10 +18,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from optuna_peppp.choices import Strategy
 from optuna_peppp.configurations.space import ConfigurationSpace, Value
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.meta.model import MetaModel
-from optuna_peppp.studies.sampler import PEPPPSampler, Strategy
+from optuna_peppp.studies.sampler import PEPPPSampler
 
 SPACE = ConfigurationSpace.paper()
 D = len(SPACE)

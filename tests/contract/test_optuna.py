@@ -14,10 +14,11 @@ from optuna.testing.pytest_samplers import (
     RelativeSamplerTestCase,
 )
 
+from optuna_peppp.choices import Strategy
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.meta.model import MetaModel
-from optuna_peppp.studies.sampler import PEPPPSampler, Strategy
+from optuna_peppp.studies.sampler import PEPPPSampler
 
 SPACE = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1"], "format_b": ["1-6-7"]})
 MEMORY = np.array([1e6, 2e6])

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from optuna_peppp import ConfigurationSpace, ErrorMatrix, MetaModel, PEPPPSampler
 from optuna_peppp.acquisition.strategies import STRATEGIES, Progress, Strategy
+from optuna_peppp.choices import Strategy as StrategyName
 from optuna_peppp.evaluation.leave_one_out import Evaluation, Score
 from optuna_peppp.evaluation.quality import Quality
 from optuna_peppp.evaluation.splits import Split
 from optuna_peppp.prediction import Prediction
-from optuna_peppp.studies.sampler import Strategy as StrategyName
 
 Array = NDArray[np.float64]
 D = 12

@@ -10,7 +10,8 @@ from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.corpora.table import CorpusTable
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.prediction import Prediction
-from optuna_peppp.report.text import as_json, as_text, corpus_as_text, fit_as_text
+from optuna_peppp.report.text import as_json, as_text, corpus_as_text, fit_as_text, plain
+from optuna_peppp.studies.baseline import Baseline
 
 SPACE = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1"], "learning_rate": [0.1, 0.01]})
 PREDICTION = Prediction(
@@ -24,39 +25,72 @@ PREDICTION = Prediction(
 
 
 def test_text_lists_by_memory_and_marks_the_recommendation() -> None:
-    text = as_text(PREDICTION, PREDICTION.recommend("2.5MB"), "2.5MB")
-    *tables, last = text.splitlines()
-    header = ["format_a", "learning_rate", "memory", "error"]
-    assert [line.split() for line in tables] == [
-        ["Measured,", "2", "of", "4", "configurations:"],
-        header,
-        ["1-3-1", "0.1", "3", "MB", "0.2000"],
-        ["1-4-1", "0.01", "4", "MB", "0.4000"],
-        [],
-        ["Frontier,", "measured", "and", "predicted:"],
-        header,
+    content = as_text(
+        PREDICTION, PREDICTION.recommend("2.5MB"), "2.5MB", Baseline(error=0.25, memory=8e6)
+    )
+    *table, about, saved, probability, recommended = plain(content).splitlines()
+    assert [line.split() for line in table] == [
+        ["Measured,", "2", "of", "4", "configurations,", "and", "the", "frontier:"],
+        ["format_a", "learning_rate", "memory", "error"],
         ["1-3-1", "0.01", "1", "MB", "0.5000", "±", "0.0100", "predicted"],
         [">", "1-4-1", "0.1", "2", "MB", "0.3000", "±", "0.0200", "predicted"],
-        ["1-3-1", "0.1", "3", "MB", "0.2000"],
+        ["1-3-1", "0.1", "3", "MB", "0.2000", "measured"],
+        *[["1-4-1", "0.01", "4", "MB", "0.4000", "measured,", "not", "on", "the", "frontier"]],
+        ["float32", "8", "MB", "0.2500", "measured,", "to", "compare"],
         [],
     ]
-    assert last == (
+    # The columns stand under one another.
+    assert len({line.index("MB") for line in table if "MB" in line}) == 1
+    assert recommended == (
         "Recommended within 2.5MB: format_a 1-4-1, learning_rate 0.1, memory 2 MB, "
         "error 0.3000 (predicted)"
     )
-
-
-def test_text_without_a_cap() -> None:
-    text = as_text(PREDICTION, PREDICTION.recommend())
-    assert text.splitlines()[-1] == (
-        "Recommended: format_a 1-3-1, learning_rate 0.1, memory 3 MB, error 0.2000 (measured)"
+    assert probability.startswith("With probability 1.00 no configuration within the cap has")
+    assert "this test set with this seed" in about
+    assert saved == (
+        "The recommended one needs 25% of the memory of float32 (saves 6 MB of 8 MB); its error "
+        "is 0.0500 higher."
     )
+
+
+def test_text_without_a_cap_and_without_a_baseline() -> None:
+    text = plain(as_text(PREDICTION, PREDICTION.recommend()))
+    assert (
+        "\nRecommended, where more memory buys no lower error within the noise: format_a 1-3-1, "
+        "learning_rate 0.1, memory 3 MB, error 0.2000 (measured)"
+    ) in text
+    assert "The float32 baseline, to compare with, is missing" in text
+    assert "Elsewhere" not in text
+
+
+def test_formats_are_told_by_their_other_names() -> None:
+    space = ConfigurationSpace({"format_a": ["1-4-3"], "format_b": ["1-8-7", "1-8-9"]})
+    ones = np.ones(2)
+    prediction = Prediction(
+        space, ones * 1e6, ones / 2, ones * 0, ones > 0, draws=np.full((1, 2), 0.5)
+    )
+    text = plain(as_text(prediction, prediction.recommend()))
+    assert "\nElsewhere, 1-4-3 is near FP8's E4M3, 1-8-7 is bfloat16.\n" in text
+
+
+def test_names_are_no_markup_and_no_commands() -> None:
+    space = ConfigurationSpace({"[red]x[/red]\x1b[2J": ["[bold]:smile:", "\x1b[31mlong" * 30]})
+    ones = np.ones(2)
+    prediction = Prediction(
+        space, ones * 1e6, ones / 2, ones * 0, ones > 0, draws=np.full((1, 2), 0.5)
+    )
+    text = plain(as_text(prediction, prediction.recommend()))
+    assert "[red]x[/red]\\x1b[2J" in text
+    assert "[bold]:smile:" in text
+    assert "\\x1b[31mlong" * 30 in text
+    assert "\x1b" not in text
 
 
 def test_json_holds_every_configuration() -> None:
     content = json.loads(as_json(PREDICTION, PREDICTION.recommend("2.5MB")))
     assert content["frontier"] == [1, 2, 0]
     assert content["recommendation"] == 2
+    assert (content["probability"], content["baseline"]) == (1.0, None)
     assert content["configurations"][3] == {
         "format_a": "1-4-1",
         "learning_rate": 0.01,

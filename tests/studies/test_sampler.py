@@ -14,12 +14,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from optuna_peppp.acquisition import improvement
 from optuna_peppp.acquisition.design import greedy_order, qr_order, random_order
+from optuna_peppp.choices import Strategy
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.meta.factor_model import FactorModel
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.meta.prior import TaskPrior
-from optuna_peppp.studies.sampler import PEPPPSampler, Strategy
+from optuna_peppp.studies.sampler import PEPPPSampler
 
 SPACE = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1", "1-4-3"], "learning_rate": [0.1, 0.01]})
 D = len(SPACE)

@@ -19,6 +19,7 @@ from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.lowprecision import Experiment, TrainingResult
 from optuna_peppp.meta.model import MetaModel
+from optuna_peppp.studies.baseline import Baseline
 from optuna_peppp.studies.life import SIGN, fail
 from optuna_peppp.studies.patience import Pace, StorageError, impatient
 from optuna_peppp.studies.storage import open_storage
@@ -31,6 +32,7 @@ SPACE = ConfigurationSpace(
 )
 EXPERIMENT = Experiment("npz:tiny.npz", "plain3", epochs=2)
 ERRORS = np.random.default_rng(0).uniform(0.1, 0.9, (4, len(SPACE)))
+FLOAT32 = -1
 QUICK = Pace(patience=0.0, sign_every=0.1, dead_after=0.6, poll=0.05)
 COMPLETE, RUNNING, FAIL = TrialState.COMPLETE, TrialState.RUNNING, TrialState.FAIL
 
@@ -55,11 +57,17 @@ class Trainings:
 
     def __init__(self) -> None:
         self.made: list[int] = []
+        self.baselines = 0
         self.act: Callable[[int], object] = lambda index: None
 
     def measure(
         self, _: Experiment, params: dict[str, object], on_epoch: Callable[[int], None]
     ) -> TrainingResult:
+        if params == {"format_a": "1-8-23", "format_b": "1-8-23"}:
+            self.act(FLOAT32)
+            self.baselines += 1
+            on_epoch(1)
+            return TrainingResult(0.05, (0.05,), False, 2)
         index = SPACE.index(params)
         self.made.append(index)
         self.act(index)
@@ -223,7 +231,7 @@ def test_a_result_of_who_was_taken_for_dead_is_dropped(
     trainings.act = succeed_once
     run(start(storage), 2)
     assert states(storage) == [FAIL, COMPLETE, COMPLETE]
-    assert "does not count: another worker took this one for dead" in capsys.readouterr().out
+    assert "does not count: another worker took this one for dead" in capsys.readouterr().err
 
 
 def test_a_training_that_fails_is_recorded_and_others_go_on(
@@ -242,7 +250,7 @@ def test_a_training_that_fails_is_recorded_and_others_go_on(
     assert [trial.state for trial in trials] == [COMPLETE, FAIL, FAIL, COMPLETE, COMPLETE]
     assert trials[1].user_attrs == {FAILURE: "RuntimeError: CUDA out of memory."}
     assert INTERRUPTED not in trials[1].system_attrs
-    assert "failed: RuntimeError: CUDA out of memory." in capsys.readouterr().out
+    assert "failed: RuntimeError: CUDA out of memory." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("problem", [RuntimeError("broken"), MemoryError()])
@@ -274,6 +282,47 @@ def test_what_ends_a_run_leaves_nothing_running(
     assert trials_of(storage)[1].system_attrs[INTERRUPTED] is True
     run(start(storage), 4)
     assert states(storage) == [COMPLETE, FAIL, COMPLETE, COMPLETE, COMPLETE]
+
+
+def test_the_baseline_is_measured_once(
+    storage: str, start: Callable[..., Tuning], trainings: Trainings
+) -> None:
+    run(start(storage), 1)
+    assert (start(storage).baseline, trainings.baselines) == (None, 0)
+    for wanted in (1, 2):
+        run(start(storage), wanted, baseline=True)
+        assert Tuning.load(storage).baseline == Baseline(0.05, 1e6)
+    assert trainings.baselines == 1
+    assert states(storage) == [COMPLETE, COMPLETE]
+
+
+def test_a_baseline_that_fails_costs_nothing_else(
+    storage: str, start: Callable[..., Tuning], trainings: Trainings
+) -> None:
+    def run_out(index: int) -> None:
+        if index == FLOAT32:
+            raise RuntimeError("CUDA out of memory.")
+
+    trainings.act = run_out
+    tuning = start(storage)
+    with pytest.warns(UserWarning, match="in float32 failed: RuntimeError: CUDA out of memory"):
+        run(tuning, 1, baseline=True)
+    assert tuning.baseline is None
+    assert states(storage) == [COMPLETE]
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        *("text", {}, {"error": 0.5}, {"error": "a", "memory": 1.0}),
+        *({"error": error, "memory": 1.0} for error in (-0.1, 1.1, float("nan"))),
+        *({"error": 0.5, "memory": memory} for memory in (0, -1, float("inf"))),
+    ],
+)
+def test_a_baseline_that_others_wrote_is_none(start: Callable[..., Tuning], stored: object) -> None:
+    tuning = start()
+    tuning.study.set_user_attr("optuna_peppp_baseline", stored)
+    assert tuning.baseline is None
 
 
 def locked(*_: object, **__: object) -> None:

@@ -49,3 +49,8 @@ def resolve_device(device: torch.device | str) -> torch.device:
             "device must be 'auto' or one of this machine, such as 'cpu' or 'cuda'; got "
             f"{str(device)!r} ({reason})"
         ) from error
+
+
+def use_threads(count: int) -> None:
+    """Trains with so many threads from here on, or with fewer where torch finds that too many."""
+    torch.set_num_threads(min(count, torch.get_num_threads()))

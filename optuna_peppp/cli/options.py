@@ -1,0 +1,220 @@
+"""What the options of several commands have in common: how they are read, checked and explained."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Annotated, Final, get_args
+
+import typer
+
+from optuna_peppp.choices import Scheme, Strategy, check_choice
+from optuna_peppp.configurations.data import parse_name
+from optuna_peppp.configurations.names import NETWORKS, ROUNDINGS, Rounding
+from optuna_peppp.numerals import is_number, parse_integer, parse_number
+from optuna_peppp.sizes import parse_size
+
+_EFFECTIVE: Final = os.access in os.supports_effective_ids
+_SMALLEST: Final = 1000
+"""Bytes below which a number without a unit is taken for one whose unit was forgotten."""
+
+
+def in_a_folder(path: Path | None) -> Path | None:
+    """Refuses a file that could not be written, before anything is trained."""
+    if path is None:
+        return None
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise typer.BadParameter(f"there is no folder {path.parent}")
+    if path.exists() and not path.is_file():
+        raise typer.BadParameter(f"{path} is no file that can be replaced; name another")
+    if path.exists() and not os.access(path, os.W_OK, effective_ids=_EFFECTIVE):
+        raise typer.BadParameter(f"the file {path} may not be written; name another")
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as problem:
+        raise typer.BadParameter(
+            f"the folder {path.parent} cannot be written to ({problem.strerror}); name another"
+        ) from problem
+    return path
+
+
+def integer(smallest: int | None = None) -> Callable[[str], int]:
+    """A parser of integers in ASCII digits, of ``smallest`` at least."""
+
+    def parse(text: str) -> int:
+        try:
+            number = parse_integer(str(text).strip())
+        except ValueError as problem:
+            raise typer.BadParameter(str(problem)) from problem
+        if smallest is not None and number < smallest:
+            raise typer.BadParameter(f"must be at least {smallest}; got {number}")
+        return number
+
+    return parse
+
+
+def number(text: str) -> float:
+    """A parser of finite numbers in ASCII digits."""
+    try:
+        return parse_number(str(text).strip())
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem)) from problem
+
+
+def choice(argument: str, choices: Sequence[str]) -> Callable[[str], str]:
+    """A parser of one of a few words, which names the nearest to another."""
+
+    def parse(text: str) -> str:
+        try:
+            check_choice(argument, text, choices)
+        except ValueError as problem:
+            raise typer.BadParameter(str(problem)) from problem
+        return text
+
+    return parse
+
+
+def listed(choices: Sequence[str]) -> str:
+    """Choices as a usage line has them."""
+    return f"[{'|'.join(choices)}]"
+
+
+def check_size(option: str, size: str | None) -> None:
+    """Refuses what is no amount of memory, and what lacks its unit.
+
+    Raises:
+        ValueError: It cannot be meant.
+    """
+    if size is not None and parse_size(size) < _SMALLEST and is_number(size.strip()):
+        raise ValueError(
+            f"{option} {size} is {size} bytes, too few for any training; did you mean "
+            f"{size.strip()}MB?"
+        )
+
+
+def check_data(name: str) -> None:
+    """Refuses what names no data set, and files that are not there.
+
+    Raises:
+        ValueError: There is no such data set.
+    """
+    kind, argument = parse_name(name)
+    if kind not in ("npz", "folder"):
+        return
+    what = "file" if kind == "npz" else "folder"
+    try:
+        path = Path(argument).expanduser()
+    except RuntimeError as problem:
+        raise ValueError(f"data set {name}: there is no home folder for it") from problem
+    if path.exists():
+        return
+    parent = path.parent
+    beside = [entry.name for entry in parent.iterdir()] if parent.is_dir() else []
+    near = get_close_matches(path.name, beside, 1)
+    hint = f". Did you mean {kind}:{Path(argument).parent / near[0]}?" if near else ""
+    raise ValueError(f"data set {name}: there is no {what} {argument}{hint}")
+
+
+DATA_HELP = (
+    "digits, cifar10, cifar100, cifar100:SUPERCLASS (such as cifar100:flowers), npz:FILE "
+    "(MedMNIST layout) or folder:DIRECTORY (a folder of images per class)."
+)
+Data = Annotated[str, typer.Option(help=DATA_HELP)]
+Network = Annotated[
+    str, typer.Option(help=f"{', '.join(NETWORKS[:-1])} or {NETWORKS[-1]}.", metavar="NETWORK")
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        parser=integer(1),
+        metavar="INTEGER",
+        help="Resize images to this many pixels.",
+        show_default="16 for plain3, else their own",
+    ),
+]
+BatchSize = Annotated[
+    int, typer.Option(parser=integer(1), metavar="INTEGER", help="Images a step.")
+]
+Epochs = Annotated[
+    int, typer.Option(parser=integer(1), metavar="INTEGER", help="Passes over the training images.")
+]
+RoundingOption = Annotated[
+    Rounding,
+    typer.Option(
+        parser=choice("rounding", ROUNDINGS),
+        metavar=listed(ROUNDINGS),
+        help="How numbers are rounded.",
+    ),
+]
+Rank = Annotated[
+    int | None,
+    typer.Option(
+        parser=integer(1),
+        metavar="INTEGER",
+        help="Rank of the meta-model.",
+        show_default="by cross-validation",
+    ),
+]
+Fraction = Annotated[
+    float | None,
+    typer.Option(
+        parser=number,
+        metavar="FLOAT",
+        help="Sample this share of the entries to learn from.",
+        show_default="all",
+    ),
+]
+SchemeOption = Annotated[
+    Scheme,
+    typer.Option(
+        parser=choice("scheme", get_args(Scheme)),
+        metavar=listed(get_args(Scheme)),
+        help="Sample all entries alike, or those that need little memory more often.",
+    ),
+]
+StrategyOption = Annotated[
+    Strategy,
+    typer.Option(
+        parser=choice("strategy", get_args(Strategy)),
+        metavar=listed(get_args(Strategy)),
+        help="How configurations to measure are chosen.",
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        parser=integer(), metavar="INTEGER", help="Seed of weights, order of images and rounding."
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(help="Where to train: cpu, cuda, cuda:1, ..., or auto: a GPU where there is one."),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the study is kept, to resume it or to share it between workers: a database "
+        "URL such as sqlite:///tune.db or postgresql://host/studies, redis://host:6379/0, "
+        "grpc://host:13000, or a journal file such as tune.journal.",
+        show_default="in memory",
+    ),
+]
+StudyName = Annotated[str, typer.Option(help="Name of the study in the storage.")]
+MemoryCap = Annotated[
+    str | None,
+    typer.Option(help="Recommend a configuration that fits into this, such as 2.5MB or 1.5GiB."),
+]
+Json = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        dir_okay=False,
+        callback=in_a_folder,
+        help="Write all configurations, frontier and recommendation here too.",
+    ),
+]
