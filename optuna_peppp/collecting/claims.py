@@ -19,6 +19,7 @@ from optuna.trial import TrialState, create_trial
 
 from optuna_peppp.studies.life import Watch, alive, fail
 from optuna_peppp.studies.patience import Pace, impatient
+from optuna_peppp.studies.trials import configuration_of, identifier, read_trials, storage_of
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -72,21 +73,19 @@ class Claims:
         self.name = study.study_name
         self.space = space
         self.worker = worker
-        self._study_id = study._study_id
-        self._storage = study._storage  # of databases it reads only what may have changed
+        self._study = study
+        self._storage = storage_of(study)
         self._pace = pace or Pace()
-        self._watch = Watch(self._pace)
+        self._watch = Watch(self._storage, self._pace)
 
     def held(self) -> Held:
         """What is made or being made, read now. Trials that hold no measurement do not count."""
         held = Held({}, {})
         by_state = {TrialState.COMPLETE: held.complete, TrialState.RUNNING: held.running}
-        for trial in self._trials(*by_state):
-            try:
-                key = self.space.index(trial.params), trial.user_attrs["seed"]
-            except (KeyError, ValueError):
-                continue
-            by_state[trial.state].setdefault(key, trial)
+        for trial in read_trials(self._study, *by_state):
+            index, seed = configuration_of(trial, self.space), trial.user_attrs.get("seed")
+            if index is not None and seed is not None:
+                by_state[trial.state].setdefault((index, seed), trial)
         return held
 
     def take(self, planned: Collection[Key], attributes: Mapping[str, Any]) -> Claim | None:
@@ -101,11 +100,9 @@ class Claims:
         """
         while True:
             held = self.held()
-            # Every one is looked at: a clock runs for each.
-            dead = [key for key, trial in held.running.items() if self._watch.is_dead(trial)]
-            for key in dead:
-                fail(self._storage, held.running.pop(key)._trial_id)
-            taken = held.complete.keys() | held.running.keys()
+            living = {trial.number for trial in self._watch.living(held.running.values())}
+            running = {key for key, trial in held.running.items() if trial.number in living}
+            taken = held.complete.keys() | running
             free = next((key for key in planned if key not in taken), None)
             if free is None:
                 return None
@@ -146,12 +143,9 @@ class Claims:
         """
         storage = impatient(self._storage)
         running = (TrialState.RUNNING,)
-        for trial in storage.get_all_trials(self._study_id, deepcopy=False, states=running):
+        for trial in storage.get_all_trials(self._study._study_id, False, running):
             if trial.user_attrs.get("worker") == self.worker:
-                fail(storage, trial._trial_id)
-
-    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
-        return self._storage.get_all_trials(self._study_id, deepcopy=False, states=states)
+                fail(storage, identifier(trial))
 
     def _claim(self, key: Key, attributes: Mapping[str, Any]) -> Claim | None:
         """The claim, None where another one to the same measurement was first."""
@@ -162,10 +156,10 @@ class Claims:
             distributions=self.space.distributions(),
             user_attrs={"seed": seed, "worker": self.worker, **attributes},
         )
-        trial = self._storage.create_new_trial(self._study_id, template)
+        trial = self._storage.create_new_trial(self._study._study_id, template)
         held = self.held()
         first = held.running.get(key)
-        if key in held.complete or first is None or first._trial_id != trial:
+        if key in held.complete or first is None or identifier(first) != trial:
             fail(self._storage, trial)
             return None
         return Claim(key, trial)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from optuna_peppp.collecting.planning import Measurement, by_study
 from optuna_peppp.collecting.tasks import load
-from optuna_peppp.corpora.csvfile import write_lines
+from optuna_peppp.configurations.space import FORMAT_NAMES
+from optuna_peppp.corpora.table import CorpusTable, Row
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -54,20 +55,22 @@ def export(measurements: Sequence[Measurement], storage: str, path: Path) -> int
     Raises:
         ValueError: As for :func:`collect`, or there is no such storage.
     """
-    rows = []
+    rows: list[Row] = []
     for task in load(by_study(measurements), storage):
         held = task.claims.held().complete
-        rows += [_row(task.settings, held[key]) for key in sorted(held)]
+        for key in sorted(held):
+            fields = _fields(task.settings, held[key])
+            rows.append(Row(path, len(rows) + 2, fields, *held[key].values))
     if rows:
-        write_lines(path, COLUMNS, ([row.get(name, "") for name in COLUMNS] for row in rows))
+        CorpusTable(list(COLUMNS), [*FORMAT_NAMES, "learning_rate"], rows).write(path)
     return len(rows)
 
 
-def _row(settings: dict[str, Any], trial: FrozenTrial) -> dict[str, Any]:
+def _fields(settings: dict[str, Any], trial: FrozenTrial) -> dict[str, str]:
     """A completed trial in the columns of a corpus."""
     error, memory = trial.values
     told = trial.user_attrs
-    return {
+    fields = {
         **settings,
         **trial.params,
         **told,
@@ -78,3 +81,4 @@ def _row(settings: dict[str, Any], trial: FrozenTrial) -> dict[str, Any]:
         "diverged": int(told["diverged"]),
         "seconds": f"{told['seconds']:.2f}",
     }
+    return {name: str(fields[name]) for name in COLUMNS if name in fields}

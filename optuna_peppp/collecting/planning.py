@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,8 +54,8 @@ class Measurement:
     @property
     def settings(self) -> dict[str, Any]:
         """What all measurements of its study share: repeats with other settings are none."""
-        settings = asdict(self.experiment)
-        del settings["seed"], settings["device"]  # told of every trial
+        settings = self.experiment.settings()
+        del settings["seed"]  # told of every trial
         choices = {name: list(values) for name, values in self.space.choices.items()}
         return settings | {"data": self.task, "image_size": self.image_size} | choices
 

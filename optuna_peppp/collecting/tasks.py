@@ -11,7 +11,9 @@ from optuna.study import StudyDirection
 
 from optuna_peppp.collecting.claims import Claims, Key
 from optuna_peppp.studies.patience import Pace
+from optuna_peppp.studies.settings import check_settings
 from optuna_peppp.studies.storage import experimental, open_storage
+from optuna_peppp.studies.trials import read_trials
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -98,14 +100,8 @@ def _task(
     settings = first.settings
     stored: Mapping[str, Any] | None = study.user_attrs.get(_SETTINGS)
     if stored is not None:
-        for name, value in settings.items():
-            if stored.get(name) != value:
-                raise ValueError(
-                    f"study {study.study_name!r} measures with {name} "
-                    f"{_shown(stored.get(name))}, not {_shown(value)}; ask for that or choose "
-                    "another --storage"
-                )
-    elif study.directions != _DIRECTIONS or study.get_trials(deepcopy=False):
+        check_settings(f"study {study.study_name!r}", stored, settings, "--storage")
+    elif study.directions != _DIRECTIONS or read_trials(study):
         raise ValueError(
             f"study {study.study_name!r} was not made by `collect`; choose another --storage"
         )
@@ -115,7 +111,3 @@ def _task(
 def _names(opened: BaseStorage) -> set[str]:
     """The studies that there are."""
     return {study.study_name for study in opened.get_all_studies()}
-
-
-def _shown(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

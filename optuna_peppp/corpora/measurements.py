@@ -81,7 +81,13 @@ def validate_memory(memory: ArrayLike, space: ConfigurationSpace) -> NDArray[np.
     Raises:
         ValueError: The shape is wrong, or an entry is not a positive number.
     """
-    array = np.array(memory, dtype=np.float64)
+    try:
+        array = np.array(memory, dtype=np.float64)
+    except (TypeError, ValueError) as problem:
+        raise ValueError(
+            "memory must be numbers, the bytes of every configuration, as memory_vector(space, "
+            f"model, input_shape) returns; got {type(memory).__name__}"
+        ) from problem
     if array.shape != (len(space),):
         raise ValueError(
             f"memory must have shape ({len(space)},), one entry per configuration of meta.space; "

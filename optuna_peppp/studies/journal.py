@@ -119,6 +119,10 @@ class RedisJournal(JournalRedisBackend):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
+        from redis import Redis
+
+        # The URL may give other times; older clients wait for ever by default.
+        self._redis = Redis.from_url(url, socket_connect_timeout=10, socket_timeout=30)
         self._last: bytes | str | None = None
         """The entry that was read last."""
 

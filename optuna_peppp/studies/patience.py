@@ -7,35 +7,20 @@ question to a storage is asked again for a while, whoever asks: a command, a stu
 from __future__ import annotations
 
 import functools
-import sqlite3
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from errno import ENAMETOOLONG, EROFS
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Concatenate, ParamSpec, TypeVar
 
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
-from sqlalchemy import exc
 from tqdm import tqdm
 
-from optuna_peppp.studies.credentials import has_password, shown, without_passwords
-
-_LASTING: Final = (
-    *(FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError),
-    *(exc.ArgumentError, exc.DataError, exc.NotSupportedError, exc.ProgrammingError),
-)
-"""Errors that waiting does not help against."""
-
-_SQLITE_PASSING: Final = (
-    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL),
-    *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL),
-)
-"""SQLite's error codes that it does."""
-
-_GRPC_LASTING: Final = ("PERMISSION_DENIED", "UNAUTHENTICATED", "UNIMPLEMENTED")
+from optuna_peppp.studies.credentials import shown
+from optuna_peppp.studies.failures import cause_of, failures, may_pass, reason_of
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -62,6 +47,38 @@ class Pace:
     sleep: Callable[[float], None] = time.sleep
 
 
+class Contact:
+    """Since when a storage has been in sight without a break.
+
+    Where it failed, or nobody looked for so long that signs of life were missed, what others did
+    meanwhile is not known.
+
+    Attributes:
+        since: When it came into sight last, by the pace's clock.
+
+    Args:
+        pace: The clock, and how long signs of life are waited for.
+    """
+
+    def __init__(self, pace: Pace) -> None:
+        self.since = -math.inf
+        self._pace = pace
+        self._last: float | None = None
+
+    def held(self) -> None:
+        """The storage answers."""
+        now = self._pace.clock()
+        # Who stood still for longer finds the others' last sign too old when both go on.
+        longest = max(self._pace.dead_after - self._pace.sign_every, self._pace.dead_after / 2)
+        if self._last is None or now - self._last > longest:
+            self.since = now
+        self._last = now
+
+    def lost(self) -> None:
+        """The storage fails."""
+        self._last = None
+
+
 class StorageError(OSError):
     """A storage failed, for good or for longer than is waited; the message is one sentence."""
 
@@ -73,9 +90,7 @@ def _patient(
 
     @functools.wraps(method, updated=())  # not that it is abstract
     def ask(storage: PatientStorage, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        call: Callable[[], _R] = functools.partial(
-            getattr(storage.impatient, name), *args, **kwargs
-        )
+        call: Callable[[], _R] = functools.partial(getattr(storage.inner, name), *args, **kwargs)
         try:
             return storage._ask(call)
         except (KeyError, StorageError):
@@ -100,16 +115,21 @@ class PatientStorage(BaseStorage):
     Every method raises :class:`StorageError` where the storage fails for good or for too long.
 
     Attributes:
-        impatient: The storage itself.
+        inner: The storage itself.
+        contact: Since when it answers.
 
     Args:
         storage: The storage itself.
         name: Its URL or path, for messages.
         pace: How long to ask.
+        contact: Where to note whether it answers; by default of its own.
     """
 
-    def __init__(self, storage: BaseStorage, name: str, pace: Pace) -> None:
-        self.impatient = storage
+    def __init__(
+        self, storage: BaseStorage, name: str, pace: Pace, contact: Contact | None = None
+    ) -> None:
+        self.inner = storage
+        self.contact = contact or Contact(pace)
         self._name = name
         self._pace = pace
 
@@ -135,7 +155,7 @@ class PatientStorage(BaseStorage):
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
         """As of every storage; what arrived although the storage failed counts."""
-        change = functools.partial(self.impatient.set_trial_state_values, trial_id, state, values)
+        change = functools.partial(self.inner.set_trial_state_values, trial_id, state, values)
         try:
             return self._ask(change)
         except UpdateFinishedTrialError:
@@ -144,9 +164,14 @@ class PatientStorage(BaseStorage):
                 return True
             raise
 
+    def impatient(self) -> PatientStorage:
+        """The same storage, asked once only."""
+        pace = replace(self._pace, patience=0.0)
+        return PatientStorage(self.inner, self._name, pace, self.contact)
+
     def remove_session(self) -> None:
         """Frees what the storage holds for this thread."""
-        self.impatient.remove_session()
+        self.inner.remove_session()
 
     def _unreadable(self, problem: Exception) -> StorageError:
         return StorageError(
@@ -156,8 +181,17 @@ class PatientStorage(BaseStorage):
         )
 
     def _ask(self, call: Callable[[], _R]) -> _R:
+        def noted() -> _R:
+            try:
+                result = call()
+            except failures():
+                self.contact.lost()
+                raise
+            self.contact.held()
+            return result
+
         try:
-            return patiently(call, may_pass, self._name, self._pace)
+            return patiently(noted, may_pass, self._name, self._pace)
         except failures() as problem:
             remedy = (
                 "what was measured is kept there: run the same command again to go on"
@@ -171,7 +205,7 @@ class PatientStorage(BaseStorage):
 
 def impatient(storage: BaseStorage) -> BaseStorage:
     """The storage to ask once only, by who has no time to wait."""
-    return storage.impatient if isinstance(storage, PatientStorage) else storage
+    return storage.impatient() if isinstance(storage, PatientStorage) else storage
 
 
 def patiently(
@@ -209,71 +243,11 @@ def patiently(
             return result
 
 
-def failures() -> tuple[type[Exception], ...]:
-    """What storages raise when they fail; servers' only where their package is in use."""
-    return (
-        exc.SQLAlchemyError,
-        StorageInternalError,
-        OSError,
-        *_of_package("redis", "RedisError"),
-        *_of_package("grpc", "RpcError"),
-    )
-
-
-def may_pass(problem: BaseException) -> bool:
-    """Whether a failure of a storage may pass by itself."""
-    return isinstance(problem, failures()) and not any(map(_lasts, links(problem)))
-
-
-def reason_of(problem: BaseException, name: str) -> str:
-    """The driver's own words, which SQLAlchemy and Optuna wrap in theirs: a line.
-
-    Args:
-        problem: What was raised.
-        name: URL of the storage, whose password they may hold.
-    """
-    *_, first = links(problem)
-    details = getattr(first, "details", None)  # of gRPC, whose text is a page
-    text = str((details() if callable(details) else None) or first).strip()
-    line = text.splitlines()[0].rstrip(".") if text else type(first).__name__
-    return without_passwords(line, name)
-
-
-def cause_of(problem: Exception, name: str) -> Exception | None:
-    """What a sentence about a failure is raised from: nothing that could show a password."""
-    return None if has_password(name) else problem
-
-
-def _lasts(problem: BaseException) -> bool:
-    if isinstance(problem, sqlite3.Error):
-        return getattr(problem, "sqlite_errorcode", 0) & 0xFF not in _SQLITE_PASSING
-    if isinstance(problem, OSError):
-        return isinstance(problem, _LASTING) or problem.errno in (EROFS, ENAMETOOLONG)
-    if isinstance(problem, _of_package("grpc", "RpcError")):
-        code = getattr(problem, "code", None)
-        return callable(code) and getattr(code(), "name", "") in _GRPC_LASTING
-    return isinstance(problem, (*_LASTING, *_of_package("redis", "AuthenticationError")))
-
-
-def links(problem: BaseException) -> Iterator[BaseException]:
-    """An error and its causes."""
-    link: BaseException | None = problem
-    while link is not None:
-        yield link
-        link = link.__cause__ or getattr(link, "orig", None)  # SQLAlchemy's name of it
-
-
 def _hides_ctrl_c(problem: BaseException) -> bool:
     link: BaseException | None = problem
     while link is not None and not isinstance(link, KeyboardInterrupt):
         link = link.__context__
     return link is not None
-
-
-def _of_package(package: str, name: str) -> tuple[type[Exception], ...]:
-    """An error of a package, if that was ever imported."""
-    found = getattr(sys.modules.get(package), name, None)
-    return () if found is None else (found,)
 
 
 def _say(text: str) -> None:

@@ -16,14 +16,8 @@ from optuna_peppp.configurations.space import FORMAT_NAMES, ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.corpora.measurements import averaged
 from optuna_peppp.prediction import Prediction
-from optuna_peppp.studies.trials import (
-    Usage,
-    agreeing,
-    check_minimized,
-    misfit,
-    no_error,
-    warn_of_ignored,
-)
+from optuna_peppp.studies.checks import check_minimized, misfit, no_error, warn_of_ignored
+from optuna_peppp.studies.trials import Usage, agreeing, read_trials
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -192,7 +186,7 @@ def _nothing(study: Study, usage: Usage, space: ConfigurationSpace) -> str:
 def _usage(study: Study, space: ConfigurationSpace) -> Usage:
     """What the trials of a study hold."""
     check_minimized(study)
-    return Usage.of(study.get_trials(deepcopy=False), space)
+    return Usage.of(read_trials(study), space)
 
 
 def _reported_memory(study: Study, usage: Usage, space: ConfigurationSpace) -> NDArray[np.float64]:
@@ -214,8 +208,7 @@ def _reported_memory(study: Study, usage: Usage, space: ConfigurationSpace) -> N
 
 def _tuned(study: Study) -> ConfigurationSpace | None:
     """The space of most of a study's completed trials, None where they have none."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    seen = Counter(_categorical(trial) for trial in trials)
+    seen = Counter(map(_categorical, read_trials(study, TrialState.COMPLETE)))
     try:
         return ConfigurationSpace(dict(seen.most_common(1)[0][0])) if seen else None
     except ValueError:  # choices that are None, formats that are none

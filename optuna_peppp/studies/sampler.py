@@ -25,23 +25,21 @@ from optuna_peppp.acquisition.improvement import feared
 from optuna_peppp.acquisition.strategies import STRATEGIES, Progress
 from optuna_peppp.choices import Strategy, check_choice
 from optuna_peppp.corpora.measurements import validate_memory, validate_test_images
+from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.sizes import format_size, parse_size
-from optuna_peppp.studies.trials import (
-    Usage,
+from optuna_peppp.studies.checks import (
     check_minimized,
     check_same_space,
-    claim,
-    configuration_of,
-    other_trials,
+    tell_of_nothing_taken,
     warn_of_ignored,
+    warn_of_objectives,
 )
+from optuna_peppp.studies.trials import Usage, claim, configuration_of, other_trials
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
     from optuna.trial import FrozenTrial
-
-    from optuna_peppp.meta.model import MetaModel
 
 
 class PEPPPSampler(BaseSampler):
@@ -72,7 +70,9 @@ class PEPPPSampler(BaseSampler):
     The study's first objective is the error, minimized; any others are the user's own, memory
     for example, which is known here and not read from the trials. Constraints
     (``trial.set_constraint``) do not change what is asked for; :func:`~optuna_peppp.predict`
-    heeds them. Of each trial that reported no error, a warning tells once.
+    heeds them. A warning tells once of each trial that reported no error, of more than two
+    objectives, and of a second one that is not the memory given; the log tells of an objective
+    that takes none of the names.
 
     Args:
         meta: The meta-model, fitted to past tasks; its space is what is sampled.
@@ -92,9 +92,9 @@ class PEPPPSampler(BaseSampler):
         seed: Seed of the random order and of the default independent sampler.
 
     Raises:
-        ValueError: An unknown strategy; ``memory`` of the wrong length, or with entries that
-            are not positive numbers; a measurement cap below every configuration;
-            ``test_images`` that is not positive.
+        ValueError: ``meta`` is no meta-model; an unknown strategy; ``memory`` of the wrong length,
+            or with entries that are not positive numbers; a measurement cap below every
+            configuration; ``test_images`` that is not positive.
     """
 
     def __init__(
@@ -109,6 +109,11 @@ class PEPPPSampler(BaseSampler):
         seed: int | None = None,
     ) -> None:
         check_choice("strategy", strategy, get_args(Strategy))
+        if not isinstance(meta, MetaModel):
+            raise ValueError(
+                "meta must be a MetaModel, as MetaModel.fit(corpus) and MetaModel.load(path) "
+                f"return; got {type(meta).__name__}"
+            )
         self._meta = meta
         self._strategy = strategy
         validate_test_images(test_images)
@@ -120,7 +125,7 @@ class PEPPPSampler(BaseSampler):
         self._independent_sampler = (
             RandomSampler(seed) if independent_sampler is None else independent_sampler
         )
-        self._warned: set[tuple[str, int]] = set()
+        self._warned: set[tuple[str, object]] = set()
         self._seed = secrets.randbits(32) if seed is None else seed
 
     def infer_relative_search_space(
@@ -185,12 +190,15 @@ class PEPPPSampler(BaseSampler):
         """Stops ``study.optimize`` when every configuration under the cap is spent."""
         self._independent_sampler.after_trial(study, trial, state, values)
         if trial.params.keys().isdisjoint(self._distributions):
+            if state == TrialState.COMPLETE:
+                tell_of_nothing_taken(study, trial, self._space, self._warned)
             return
         ended = copy.copy(trial)
         ended.state, ended.values = state, values
         trials = other_trials(study, trial)
         usage = Usage.of([*trials, ended], self._space)
         warn_of_ignored(study, usage, self._space, self._warned)
+        warn_of_objectives(study, usage, self._memory, self._warned)
         queued = any(other.state == TrialState.WAITING for other in trials)
         if usage.spent[self._feasible].all() and not queued:
             with contextlib.suppress(RuntimeError):  # asked by study.ask(): nothing to stop
@@ -210,6 +218,7 @@ class PEPPPSampler(BaseSampler):
         check_same_space(study, trials, self._space)
         usage = Usage.of(trials, self._space)
         warn_of_ignored(study, usage, self._space, self._warned)
+        warn_of_objectives(study, usage, self._memory, self._warned)
         choose = functools.partial(self._choose, candidates)
         return claim(study, trial, self._space, usage, choose)
 

@@ -13,24 +13,37 @@ from urllib.parse import urlsplit
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage, get_storage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SAWarning
 
-from optuna_peppp.studies.credentials import shown
-from optuna_peppp.studies.journal import FileJournal, RedisJournal
-from optuna_peppp.studies.patience import (
-    Pace,
-    PatientStorage,
+from optuna_peppp.studies.credentials import has_password, shown
+from optuna_peppp.studies.failures import (
+    asks_for_login,
     cause_of,
     links,
     may_pass,
-    patiently,
     reason_of,
 )
+from optuna_peppp.studies.journal import FileJournal, RedisJournal
+from optuna_peppp.studies.patience import Pace, PatientStorage, patiently
+from optuna_peppp.studies.proxy import TimelyProxy
 
-_CONNECTS_WITHIN: Final = 10.0
-"""Seconds within which a gRPC server has to answer when it is asked first."""
+_CONNECTS_WITHIN: Final = 10
+"""Seconds within which a server has to answer when it is asked first."""
+
+_READS_WITHIN: Final = 60
+"""Seconds within which MySQL has to answer a driver that does not count them while connecting."""
+
+_TIMEOUTS: Final[dict[str, dict[str, int]]] = {
+    "psycopg": {"connect_timeout": _CONNECTS_WITHIN},
+    "psycopg2": {"connect_timeout": _CONNECTS_WITHIN},
+    "mysqldb": {"connect_timeout": _CONNECTS_WITHIN},
+    "pymysql": {"connect_timeout": _CONNECTS_WITHIN, "read_timeout": _READS_WITHIN},
+    "mysqlconnector": {"connection_timeout": _CONNECTS_WITHIN},
+}
+"""What drivers of databases, by SQLAlchemy's names, call the time to wait for a server that takes
+the connection and never answers; they wait for ever without."""
 
 _ATTEMPTS: Final = 10
 """How often a database is opened whose tables others are making."""
@@ -170,24 +183,32 @@ def _proxy(storage: str) -> BaseStorage:
     url = urlsplit(storage)
     if not url.hostname or url.username or url.query or url.path not in ("", "/"):
         raise ValueError("a gRPC proxy has a host and a port, and nothing else")
-    proxy = GrpcStorageProxy(host=url.hostname, port=url.port or _GRPC_PORT)
+    proxy = TimelyProxy(host=url.hostname, port=url.port or _GRPC_PORT)
     try:
         proxy.wait_server_ready(_CONNECTS_WITHIN)
     except ConnectionError:
-        raise ConnectionError(f"no gRPC proxy answers within {_CONNECTS_WITHIN:.0f} s") from None
+        raise ConnectionError(f"no gRPC proxy answers within {_CONNECTS_WITHIN} s") from None
     return proxy
 
 
 def _database(storage: str, create: bool) -> BaseStorage:
     """A database; others may be making its tables at the same time."""
+    options = {"connect_args": _timeouts(storage)}
     for attempt in range(1, _ATTEMPTS):
         try:
-            return get_storage(RDBStorage(storage, skip_table_creation=not create))
+            return get_storage(RDBStorage(storage, options, skip_table_creation=not create))
         except Exception as problem:
             if not create or not any(map(_was_faster, links(problem))):
                 raise
             time.sleep(0.1 * attempt)
-    return get_storage(RDBStorage(storage, skip_table_creation=not create))
+    return get_storage(RDBStorage(storage, options, skip_table_creation=not create))
+
+
+def _timeouts(storage: str) -> dict[str, int]:
+    """Options of a database's driver, but for those that the URL gives itself."""
+    url = make_url(storage)
+    timeouts = _TIMEOUTS.get(url.get_driver_name(), {})
+    return {name: seconds for name, seconds in timeouts.items() if name not in url.query}
 
 
 def _was_faster(problem: BaseException) -> bool:
@@ -211,6 +232,11 @@ def _remedy(storage: str, problem: Exception) -> str:
         extra = {"redis": "redis", "rediss": "redis", "grpc": "grpc"}.get(_scheme(storage) or "")
         wanted = f'pip install "optuna_peppp[{extra}]"' if extra else "install that driver"
         return f"To use such a storage, {wanted}"
+    if asks_for_login(problem):
+        if has_password(storage):
+            return "Are user and password right?"
+        scheme, _, rest = storage.partition("://")
+        return f"The URL gives no password: write {scheme}://USER:PASSWORD@{rest.split('@')[-1]}"
     if may_pass(problem):
         return "Is the server running, and can it be reached from here?"
     return f"It must be {_KINDS}"

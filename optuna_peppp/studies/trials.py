@@ -1,26 +1,26 @@
 """What the trials of a study say: what they measured, what they hold, and what came to nothing.
 
 The sampler, the prediction and the corpora of studies all read trials here. A finished trial says
-by its parameters what it was of; a claim speaks for live trials only.
+by its parameters what it was of; a claim speaks for live trials only. Names that Optuna keeps
+private are used here, for all others but :mod:`optuna_peppp.collecting.claims`.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from optuna_peppp.corpora.measurements import as_error
 
 if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
     from optuna.study import Study
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, Trial
 
     from optuna_peppp.configurations.space import ConfigurationSpace
 
@@ -32,6 +32,24 @@ INTERRUPTED: Final = "peppp:interrupted"
 
 TRIES: Final = 3
 """So many trials that come to nothing spend a configuration, as one measurement does."""
+
+
+def storage_of(study: Study) -> BaseStorage:
+    """The storage that keeps a study."""
+    return study._storage
+
+
+def identifier(trial: FrozenTrial | Trial) -> int:
+    """What the storage calls a trial."""
+    return trial._trial_id
+
+
+def read_trials(study: Study, *states: TrialState) -> list[FrozenTrial]:
+    """The trials of a study, of some states or all, read from the storage now.
+
+    ``study.trials`` may be cached or filtered.
+    """
+    return study._storage.get_all_trials(study._study_id, deepcopy=False, states=states or None)
 
 
 def configuration_of(trial: FrozenTrial, space: ConfigurationSpace) -> int | None:
@@ -60,40 +78,6 @@ def agreeing(trial: FrozenTrial, space: ConfigurationSpace) -> NDArray[np.intp]:
     if not taken or any(value not in choices[name] for name, value in taken.items()):
         return np.empty(0, dtype=np.intp)
     return space.matching(taken)
-
-
-def check_minimized(study: Study) -> None:
-    """Refuses a study whose first objective cannot be the error.
-
-    Raises:
-        ValueError: The first objective is maximized.
-    """
-    if study.directions[0] != StudyDirection.MINIMIZE:
-        raise ValueError(
-            f"study {study.study_name!r} must minimize its first objective, the error; it "
-            "maximizes it. Report 1 - accuracy in a study that minimizes"
-        )
-
-
-def check_same_space(
-    study: Study, trials: Iterable[FrozenTrial], space: ConfigurationSpace
-) -> None:
-    """Refuses a study that Optuna would not let us continue, and says why.
-
-    Raises:
-        ValueError: A trial chose one of the space's names from other values.
-    """
-    for trial in trials:
-        for name, choices in space.choices.items():
-            theirs = trial.distributions.get(name)
-            # Tuples compare a hundred times faster than distributions do.
-            if theirs is not None and getattr(theirs, "choices", ()) != choices:
-                raise ValueError(
-                    f"study {study.study_name!r} must choose {name!r} from "
-                    f"{choices}, as the meta-model's space does; its "
-                    f"trial {trial.number} chose from {theirs}. Start a new study, or fit "
-                    "the meta-model on the study's own space"
-                )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,9 +163,8 @@ class Usage:
 
 
 def other_trials(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    """All other trials, read from the storage now (``study.trials`` may be cached or filtered)."""
-    trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
-    return [other for other in trials if other.number != trial.number]
+    """All other trials of a study, read from the storage now."""
+    return [other for other in read_trials(study) if other.number != trial.number]
 
 
 def claim(
@@ -202,71 +185,9 @@ def claim(
     """
     while True:
         index = choose(usage)
-        study._storage.set_trial_system_attr(trial._trial_id, CLAIM, space.params(index))
+        storage_of(study).set_trial_system_attr(identifier(trial), CLAIM, space.params(index))
         # Of two workers with one choice, the later to write sees the other's claim here. It
         # cannot tell whether the other has already looked, so whoever sees a conflict yields.
         before, usage = usage, Usage.of(other_trials(study, trial), space)
         if usage.crowding(index) <= before.crowding(index):
             return index
-
-
-def misfit(study: Study, usage: Usage, space: ConfigurationSpace) -> str:
-    """Why no completed trial measured anything in the space; empty where one did."""
-    if usage.measured or usage.no_errors or not usage.misfits:
-        return ""
-    trial = usage.misfits[-1]
-    try:
-        space.index(trial.params)
-    except ValueError as problem:
-        return (
-            f"study {study.study_name!r} must tune {', '.join(space.names)} with the choices of "
-            "the space, as space.suggest(trial) does; no completed trial fits. "
-            f"Trial {trial.number}: {problem}"
-        )
-    return ""
-
-
-def no_error(study: Study, trials: tuple[FrozenTrial, ...]) -> str:
-    """What is wrong with trials that reported what is no error, the first by its value."""
-    more = f" ({len(trials) - 1} more trials like it)" if len(trials) > 1 else ""
-    return (
-        f"trial {trials[0].number} of study {study.study_name!r} must report an error between 0 "
-        f"and 1, the ratio of misclassified images, as its first value; got "
-        f"{trials[0].values[0]}{more}"
-    )
-
-
-def warn_of_ignored(
-    study: Study,
-    usage: Usage,
-    space: ConfigurationSpace,
-    warned: set[tuple[str, int]],
-    stacklevel: int = 2,
-) -> None:
-    """Says which completed trials tell nothing, each trial once.
-
-    - Those that reported what is no error: one warning, which names the first.
-    - Those that took only some of the space's names, where no trial took all: one warning.
-
-    Args:
-        study: The study.
-        usage: What its trials hold.
-        space: The configurations.
-        warned: Of which trials was warned, by study and number; grows.
-        stacklevel: As for :func:`warnings.warn`, from the caller's line on.
-
-    Warns:
-        UserWarning: Trials are ignored.
-    """
-    name = study.study_name
-    fresh = tuple(trial for trial in usage.no_errors if (name, trial.number) not in warned)
-    warned |= {(name, trial.number) for trial in fresh}
-    if fresh:
-        warnings.warn(f"ignored: {no_error(study, fresh)}", stacklevel=stacklevel + 1)
-    reason = misfit(study, usage, space)
-    if reason and any(agreeing(trial, space).size for trial in usage.misfits):
-        numbers = {(name, trial.number) for trial in usage.misfits}
-        known = not warned.isdisjoint(numbers)
-        warned |= numbers
-        if not known:
-            warnings.warn(f"nothing is learned: {reason}", stacklevel=stacklevel + 1)

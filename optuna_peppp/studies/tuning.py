@@ -226,7 +226,9 @@ class Tuning:
             Why its training failed, or None.
         """
         with turns.taken(trial):
-            params = self.meta.space.suggest(trial)
+            params = turns.suggest(trial)
+            if params is None:
+                return None
             memory = float(self.memory[self.meta.space.index(params)])
             name = printable(" / ".join(map(str, params.values())))
             bar.begin(name)

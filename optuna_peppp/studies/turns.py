@@ -17,9 +17,15 @@ from numpy.typing import NDArray
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from optuna_peppp.studies.life import Watch, alive, fail
+from optuna_peppp.studies.life import Watch, alive
 from optuna_peppp.studies.patience import Pace, impatient
-from optuna_peppp.studies.trials import INTERRUPTED, configuration_of
+from optuna_peppp.studies.trials import (
+    INTERRUPTED,
+    configuration_of,
+    identifier,
+    read_trials,
+    storage_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +33,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-    from optuna_peppp.configurations.space import ConfigurationSpace
+    from optuna_peppp.configurations.space import ConfigurationSpace, Value
 
 FAILURE: Final = "failure"
 """Trial attribute for people: why a training failed."""
@@ -53,15 +59,16 @@ class Turns:
         pace: Pace,
     ) -> None:
         self._study = study
+        self._storage = storage_of(study)
         self._space = space
         self._feasible = set(np.flatnonzero(feasible).tolist())
         self._wanted = wanted
         self._pace = pace
-        self._watch = Watch(pace)
+        self._watch = Watch(self._storage, pace)
 
     def missing(self) -> int:
         """How many trials are still to be completed, by whomever."""
-        return self._missing(self._trials())
+        return self._missing(read_trials(self._study))
 
     def next(self, wait: Callable[[int], None]) -> optuna.Trial | None:
         """Our next trial, once it is our turn.
@@ -74,7 +81,7 @@ class Turns:
         """
         told = False
         while True:
-            trials = self._trials()
+            trials = read_trials(self._study)
             running = self._living(trials)
             missing = self._missing(trials)
             if missing <= 0:
@@ -96,11 +103,22 @@ class Turns:
         A training that fails is none of this block's business: it is told, as a result is.
         """
         try:
-            with alive(self._study._storage, trial._trial_id, self._pace):
+            with alive(self._storage, identifier(trial), self._pace):
                 yield
         except BaseException:
             self._stop(trial)
             raise
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Value] | None:
+        """The configuration that a trial is to measure.
+
+        Returns:
+            Its choices; None where another worker took us for dead before.
+        """
+        try:
+            return self._space.suggest(trial)
+        except UpdateFinishedTrialError:
+            return None
 
     def complete(
         self, trial: optuna.Trial, values: list[float], attributes: Mapping[str, object]
@@ -124,10 +142,6 @@ class Turns:
             trial.set_user_attr(FAILURE, reason)
             self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
-    def _trials(self) -> list[FrozenTrial]:
-        """All trials, read now."""
-        return self._study._storage.get_all_trials(self._study._study_id, deepcopy=False)
-
     def _missing(self, trials: list[FrozenTrial]) -> int:
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         measured = {configuration_of(trial, self._space) for trial in complete}
@@ -135,25 +149,17 @@ class Turns:
 
     def _living(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """The running trials; those of the dead are failed."""
-        living = []
-        for trial in trials:
-            if trial.state != TrialState.RUNNING:
-                continue
-            if self._watch.is_dead(trial):
-                fail(self._study._storage, trial._trial_id)
-            else:
-                living.append(trial)
-        return living
+        return self._watch.living(t for t in trials if t.state == TrialState.RUNNING)
 
     def _is_ours(self, number: int) -> bool:
         """Whether a trial that we added is still wanted beside those added before."""
-        trials = self._trials()
+        trials = read_trials(self._study)
         before = [trial for trial in self._living(trials) if trial.number < number]
         return len(before) < self._missing(trials)
 
     def _stop(self, trial: optuna.Trial) -> None:
         """Frees a trial of ours; the storage, asked once, may be why we stop."""
-        storage = impatient(self._study._storage)
+        storage = impatient(self._storage)
         with suppress(Exception):
-            storage.set_trial_system_attr(trial._trial_id, INTERRUPTED, True)
-            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            storage.set_trial_system_attr(identifier(trial), INTERRUPTED, True)
+            storage.set_trial_state_values(identifier(trial), TrialState.FAIL)

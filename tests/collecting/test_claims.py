@@ -9,14 +9,16 @@ from typing import Any
 import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 from sqlalchemy.exc import OperationalError
 
 from optuna_peppp.collecting.claims import Claim, Claims
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.studies.life import SIGN, fail
-from optuna_peppp.studies.patience import Pace, StorageError, impatient
+from optuna_peppp.studies.patience import Pace, PatientStorage, StorageError
 from optuna_peppp.studies.storage import open_storage
+from optuna_peppp.studies.trials import read_trials
 
 SPACE = ConfigurationSpace({"format_a": ["1-4-3", "1-5-3"], "format_b": ["1-6-7", "1-6-9"]})
 DEAD_AFTER = Pace().dead_after
@@ -65,7 +67,20 @@ def take(worker: Claims, planned: list[tuple[int, int]] | None = None) -> Claim:
 
 
 def states(worker: Claims) -> list[TrialState]:
-    return [trial.state for trial in worker._storage.get_all_trials(worker._study_id)]
+    return [trial.state for trial in read_trials(worker._study)]
+
+
+def inner(worker: Claims) -> BaseStorage:
+    """The storage itself, without patience."""
+    assert isinstance(worker._storage, PatientStorage)
+    return worker._storage.inner
+
+
+def pass_time(clock: Clock, worker: Claims, seconds: float) -> None:
+    """Lets time pass in which a worker looks at the storage now and then."""
+    for _ in range(3):
+        clock.now += seconds / 3
+        worker.held()
 
 
 def before_the_next(
@@ -166,7 +181,7 @@ def test_a_worker_without_a_sign_of_life_is_succeeded(join: Join, clock: Clock) 
     dead, heir = join("dead"), join("heir")
     claim = take(dead, [(0, 0)])
     assert heir.take([(0, 0)], {}) is None
-    clock.now += DEAD_AFTER
+    pass_time(clock, heir, DEAD_AFTER)
     assert heir.take([(0, 0)], {}) is None
     clock.now += 0.1
     inherited = take(heir, [(0, 0)])
@@ -197,9 +212,40 @@ def test_the_dead_are_noticed_while_there_is_other_work(join: Join, clock: Clock
     for key in ((1, 0), (2, 0)):
         claim = take(heir)
         assert claim.key == key
-        clock.now += DEAD_AFTER / 2 + 1
+        pass_time(clock, heir, DEAD_AFTER / 2 + 1)
         heir.complete(claim, (0.5, 1.0), {})
     assert take(heir).key == (0, 0)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_nobody_is_dead_whose_signs_could_not_be_seen(
+    join: Join, clock: Clock, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """The storage was away, or this worker stood still; both workers go on after that."""
+    living, other = join("living"), join("other")
+    claim = take(living, [(0, 0)])
+    assert other.take([(0, 0)], {}) is None
+    if fails:
+        pass_time(clock, other, DEAD_AFTER - 1)
+        storage = inner(other)
+        real, failures = storage.get_all_trials, iter(range(50))
+
+        def away(*arguments: Any, **named: Any) -> Any:
+            for _ in failures:
+                locked()
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(storage, "get_all_trials", away)
+    else:
+        clock.now += 10 * DEAD_AFTER
+    assert other.take([(0, 0)], {}) is None
+    pass_time(clock, other, DEAD_AFTER)
+    assert other.take([(0, 0)], {}) is None
+    living._storage.set_trial_system_attr(claim.trial, SIGN, 1)
+    pass_time(clock, other, DEAD_AFTER)
+    assert other.take([(0, 0)], {}) is None
+    pass_time(clock, other, DEAD_AFTER + 0.1)
+    assert take(other, [(0, 0)]).key == (0, 0)
 
 
 def test_two_heirs_at_once(join: Join, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +253,8 @@ def test_two_heirs_at_once(join: Join, clock: Clock, monkeypatch: pytest.MonkeyP
     take(dead, [(0, 0)])
     for heir in (one, other):
         assert heir.take([(0, 0)], {}) is None
-    clock.now += DEAD_AFTER + 1
+    for heir in (one, other):
+        pass_time(clock, heir, DEAD_AFTER / 2 + 1)
     before_the_next(monkeypatch, one, "set_trial_state_values", lambda: take(other, [(0, 0)]))
     assert one.take([(0, 0)], {}) is None
     assert states(one).count(TrialState.RUNNING) == 1
@@ -221,7 +268,7 @@ def showing() -> bool:
 def test_the_living_show_it(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = join("one", sign_every=0.02)
     claim = take(worker)
-    storage = impatient(worker._storage)  # who shows a sign has no time to wait
+    storage = inner(worker)  # who shows a sign has no time to wait
     show, failures = storage.set_trial_system_attr, iter([OSError("busy")])
 
     def failing_once(*arguments: Any) -> None:
@@ -282,7 +329,7 @@ def test_a_storage_that_fails_is_asked_again(
     join: Join, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     worker = join("one")
-    storage = impatient(worker._storage)
+    storage = inner(worker)
     real, failures = getattr(storage, method), iter(range(3))
 
     def failing(*arguments: Any, **named: Any) -> Any:
@@ -300,7 +347,7 @@ def test_a_storage_that_fails_for_long_is_one_sentence(
     join: Join, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = join("one")
-    monkeypatch.setattr(impatient(worker._storage), "get_all_trials", locked)
+    monkeypatch.setattr(inner(worker), "get_all_trials", locked)
     began = clock.now
     with pytest.raises(StorageError, match=r"^storage .* failed \(database is loc.*go on$"):
         worker.held()
@@ -317,6 +364,6 @@ def test_ctrl_c_is_not_lost_in_an_error(join: Join, monkeypatch: pytest.MonkeyPa
             Path("no such lock").unlink()  # as the lock of a journal does
             raise
 
-    monkeypatch.setattr(impatient(worker._storage), "get_all_trials", unlock)
+    monkeypatch.setattr(inner(worker), "get_all_trials", unlock)
     with pytest.raises(KeyboardInterrupt):
         worker.held()

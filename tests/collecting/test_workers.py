@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -202,15 +203,23 @@ def test_what_another_worker_holds_is_waited_for(
     (other,) = start(by_study(planned()), storage, "other")
     claim = other.claims.take(other.planned, {})
     assert claim is not None
-    told = {"diverged": False, "seconds": 1.0}
-    timer = threading.Timer(2.0, lambda: other.claims.complete(claim, (0.5, 1.0), told))
-    timer.start()
+    shown = ""
+
+    def complete_when_waited_for() -> None:
+        nonlocal shown
+        deadline = time.monotonic() + 120
+        while "waiting for 1 of other workers" not in shown and time.monotonic() < deadline:
+            time.sleep(0.05)
+            shown += capsys.readouterr().err
+        other.claims.complete(claim, (0.5, 1.0), {"diverged": False, "seconds": 1.0})
+
+    thread = threading.Thread(target=complete_when_waited_for)
+    thread.start()
     assert collect(planned(), storage, pace=Pace(poll=0.05)) == 7
-    timer.join()
+    thread.join()
     assert trainings.made == [m.key for m in planned()[1:]]
-    shown = capsys.readouterr().err
     assert "waiting for 1 of other workers" in shown
-    assert "8/8" in shown
+    assert "8/8" in capsys.readouterr().err
 
 
 def test_the_dead_are_succeeded(storage: str, trainings: Trainings) -> None:

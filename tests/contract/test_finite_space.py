@@ -329,7 +329,7 @@ def test_whoever_asks_on_gets_what_failed_least_often(strategy: Strategy) -> Non
         if tried[-1] in (1, 4):
             study.tell(trial, state=TrialState.FAIL)
         else:
-            study.tell(trial, (0.5, 1.0))
+            study.tell(trial, (0.5, float(SMALL_MEMORY[tried[-1]])))
     assert np.bincount(tried).tolist() == [3, 9, 3, 3, 9, 3]
 
 

@@ -83,7 +83,9 @@ def test_a_server_that_never_answers(refused: Callable[[str], str], url: str, si
 def test_a_wrong_password_for_postgresql(
     refused: Callable[[str], str], postgresql: PostgreSQL
 ) -> None:
-    assert "password authentication failed" in refused(postgresql.url("postgres", "wr0ng"))
+    said = refused(postgresql.url("postgres", "wr0ng"))
+    assert "password authentication failed" in said
+    assert "Are user and password right?" in said
 
 
 def test_a_wrong_password_for_redis(refused: Callable[[str], str], redis: Redis) -> None:
@@ -91,7 +93,9 @@ def test_a_wrong_password_for_redis(refused: Callable[[str], str], redis: Redis)
 
 
 def test_no_password_for_redis(refused: Callable[[str], str], redis: Redis) -> None:
-    assert "uthenticat" in refused(f"redis://{HOST}:{redis.port}/0")
+    server = f"{HOST}:{redis.port}/0"
+    wanted = f"The URL gives no password: write redis://USER:PASSWORD@{server}"
+    assert wanted in refused(f"redis://{server}")
 
 
 def test_a_database_that_postgresql_does_not_have(

@@ -55,6 +55,9 @@ TASK: Final = "task"
 PAUSE: Final = 0.5
 """Seconds that a measurement takes at least."""
 
+_PACED: Final = ("collecting.workers", "studies.tuning")
+"""Modules whose commands have one pace."""
+
 TRAINING: Final = "training of"
 """Said of every measurement when it begins."""
 
@@ -200,7 +203,7 @@ def until(condition: Callable[[], bool], *workers: Worker) -> None:
 
 def fork_workers() -> None:
     """Forks a worker for every list of words, and tells how one ended for its number."""
-    for name in ("cli", "collect", "lowprecision.hardware", "report", "tuning"):
+    for name in ("cli", "lowprecision.training.devices", "report.text", *_PACED):
         importlib.import_module(f"optuna_peppp.{name}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     codes: dict[int, int | None] = {}
@@ -254,7 +257,7 @@ def work(output: str, dead_after: float, *command: str) -> int:
 def set_clocks(dead_after: float) -> None:
     """Makes measurements slow and workers quick to answer, for commands, which have one pace."""
     quick = partial(Pace, sign_every=dead_after / 10, dead_after=dead_after, poll=0.1)
-    for name in ("collect", "tuning"):
+    for name in _PACED:
         vars(importlib.import_module(f"optuna_peppp.{name}"))["Pace"] = quick
     experiment: type[Experiment] = importlib.import_module("optuna_peppp.lowprecision").Experiment
     measure = experiment.measure

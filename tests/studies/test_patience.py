@@ -10,12 +10,13 @@ from typing import Any
 import optuna
 import pytest
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from optuna_peppp.studies.patience import Pace, PatientStorage, StorageError, impatient, may_pass
+from optuna_peppp.studies.failures import may_pass
+from optuna_peppp.studies.patience import Pace, PatientStorage, StorageError, impatient
 
 NAME = "postgresql://me:hunter2@host/db"
 
@@ -96,10 +97,10 @@ OTHERS = (KeyError("x"), ValueError("x"), UpdateFinishedTrialError("x"), Runtime
 
 
 def failing(
-    monkeypatch: pytest.MonkeyPatch, storage: BaseStorage, method: str, problems: Iterator[Any]
+    monkeypatch: pytest.MonkeyPatch, storage: PatientStorage, method: str, problems: Iterator[Any]
 ) -> None:
     """Lets a method of the storage itself fail so often."""
-    inner = impatient(storage)
+    inner = storage.inner
     real = getattr(inner, method)
 
     def fails(*arguments: Any, **named: Any) -> Any:
@@ -178,7 +179,7 @@ def test_what_cannot_be_read_is_a_sentence(
 def test_a_result_that_arrived_although_the_storage_failed_counts(
     storage: PatientStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner = impatient(storage)
+    inner = storage.inner
     real, failures = inner.set_trial_state_values, iter([ConnectionResetError("reset")])
 
     def late(*arguments: Any) -> bool:
@@ -218,7 +219,7 @@ def test_ctrl_c_is_not_lost_in_an_error(
             except OSError:
                 raise RuntimeError("Error: did not possess lock")  # noqa: B904 (as Optuna's does)
 
-    monkeypatch.setattr(impatient(storage), "get_all_trials", unlock)
+    monkeypatch.setattr(storage.inner, "get_all_trials", unlock)
     with pytest.raises(KeyboardInterrupt):
         storage.get_all_trials(0)
 
@@ -230,6 +231,48 @@ def test_a_study_is_none_the_wiser(storage: PatientStorage) -> None:
     study.optimize(lambda trial: (trial.suggest_float("x", 0, 1), 1.0), n_trials=3)
     assert study.trials[0].values == [0.5, 1.0]
     assert optuna.load_study(storage=storage, study_name="whole").user_attrs == {"a": [1]}
-    assert impatient(impatient(storage)) is impatient(storage)
     optuna.delete_study(storage=storage, study_name="whole")
     assert [one.study_name for one in storage.get_all_studies()] == ["one"]
+
+
+def test_who_has_no_time_asks_once(
+    storage: PatientStorage,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert impatient(storage.inner) is storage.inner
+    failing(monkeypatch, storage, "get_all_trials", iter([OSError("busy")]))
+    with pytest.raises(StorageError, match="busy"):
+        impatient(storage).get_all_trials(0)
+    assert len(impatient(storage).get_all_trials(0)) == 1
+    assert clock.now == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_contact_begins_again_after_a_failure(
+    storage: PatientStorage, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contact = storage.contact
+    for _ in range(10):
+        storage.get_all_trials(0)
+        clock.now += 40
+    assert contact.since == 0
+    failing(monkeypatch, storage, "get_all_trials", iter([OSError("busy")] * 3))
+    storage.get_all_trials(0)
+    assert contact.since == clock.now == 403
+    clock.now += 10
+    failing(monkeypatch, storage, "set_trial_system_attr", iter([OSError("busy")]))
+    with pytest.raises(StorageError):  # as the thread that shows signs of life
+        impatient(storage).set_trial_system_attr(0, "a", 1)
+    assert contact.since == 403
+    clock.now += 1
+    storage.get_all_trials(0)
+    assert contact.since == clock.now == 414
+
+
+def test_contact_begins_again_after_standing_still(storage: PatientStorage, clock: Clock) -> None:
+    for pause, since in ((0, 0), (45, 0), (46, 91), (10, 91)):
+        clock.now += pause
+        storage.get_all_trials(0)
+        assert storage.contact.since == since

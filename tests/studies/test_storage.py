@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 import traceback
@@ -170,7 +171,7 @@ def test_a_package_that_is_missing(
         raise ModuleNotFoundError(f"No module named {package!r}")
 
     monkeypatch.setattr(module, "RedisJournal", missing)
-    monkeypatch.setattr(module, "GrpcStorageProxy", missing)
+    monkeypatch.setattr(module, "TimelyProxy", missing)
     with pytest.raises(ValueError, match=rf'pip install "optuna_peppp\[{package}\]"$'):
         open_storage(storage)
 
@@ -182,6 +183,69 @@ def test_options_that_a_driver_does_not_know(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "RDBStorage", connect)
     with pytest.raises(ValueError, match="unexpected keyword argument 'colour'"):
         open_storage("mysql://h/x?colour=red")
+
+
+@pytest.mark.parametrize(
+    ("storage", "timeouts"),
+    [
+        ("postgresql+psycopg://h/x", {"connect_timeout": 10}),
+        ("postgresql://h/x", {"connect_timeout": 10}),
+        ("postgresql+psycopg://h/x?connect_timeout=3", {}),
+        ("mysql://h/x", {"connect_timeout": 10}),
+        ("mysql+pymysql://h/x", {"connect_timeout": 10, "read_timeout": 60}),
+        ("mysql+pymysql://h/x?connect_timeout=3", {"read_timeout": 60}),
+        ("mysql+mysqlconnector://h/x", {"connection_timeout": 10}),
+        ("mariadb+pymysql://h/x", {"connect_timeout": 10, "read_timeout": 60}),
+        ("sqlite://", {}),
+    ],
+)
+def test_servers_that_never_answer_are_not_waited_for(
+    storage: str, timeouts: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(_url: str, options: dict[str, Any], **_: object) -> None:
+        raise TypeError(f"options {options}")
+
+    monkeypatch.setattr(module, "RDBStorage", connect)
+    options = re.escape(str({"connect_args": timeouts}))
+    with pytest.raises(ValueError, match=f"cannot be opened by Optuna: options {options}"):
+        open_storage(storage)
+
+
+@pytest.mark.parametrize(
+    ("storage", "problem", "remedy"),
+    [
+        (
+            "redis://host:6379/0",
+            "HELLO must be called with the client already authenticated",
+            "The URL gives no password: write redis://USER:PASSWORD@host:6379/0",
+        ),
+        ("redis://:hunter2@host:6379/0", "invalid pair", "Are user and password right?"),
+        (
+            "postgresql+psycopg://me@host/x",
+            "fe_sendauth: no password supplied",
+            "The URL gives no password: write postgresql+psycopg://USER:PASSWORD@host/x",
+        ),
+        (
+            "postgresql+psycopg://me:hunter2@host/x",
+            'password authentication failed for user "me"',
+            "Are user and password right?",
+        ),
+    ],
+)
+def test_who_may_not_log_in(
+    storage: str, problem: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis = pytest.importorskip("redis")
+
+    def refuse(*_: object, **__: object) -> None:
+        if storage.startswith("redis"):
+            raise redis.AuthenticationError(problem)
+        raise OperationalError("SELECT 1", {}, Exception(problem))
+
+    monkeypatch.setattr(module, "RDBStorage", refuse)
+    monkeypatch.setattr(module, "RedisJournal", refuse)
+    with pytest.raises(ValueError, match=rf"{re.escape(problem)}\. {re.escape(remedy)}$"):
+        open_storage(storage)
 
 
 def test_all_who_make_one_database_at_once_succeed(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.measurements import ROUNDING
+from optuna_peppp.studies.checks import check_minimized
 from optuna_peppp.studies.trials import (
     INTERRUPTED,
     Usage,
     agreeing,
-    check_minimized,
     configuration_of,
 )
 

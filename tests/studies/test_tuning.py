@@ -21,7 +21,7 @@ from optuna_peppp.lowprecision import Experiment, TrainingResult
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.studies.baseline import Baseline
 from optuna_peppp.studies.life import SIGN, fail
-from optuna_peppp.studies.patience import Pace, StorageError, impatient
+from optuna_peppp.studies.patience import Pace, StorageError
 from optuna_peppp.studies.storage import open_storage
 from optuna_peppp.studies.trials import INTERRUPTED
 from optuna_peppp.studies.tuning import TrainingsFailed, Tuning
@@ -340,7 +340,7 @@ def test_a_storage_that_fails_loses_no_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tuning = start(storage, pace=Pace(poll=0.05, sleep=lambda _: None))
-    inner = impatient(tuning.study._storage)
+    inner = vars(tuning.study._storage)["inner"]
     real, failures = getattr(inner, method), iter(range(3))
 
     def failing(*arguments: Any, **named: Any) -> Any:
@@ -360,7 +360,7 @@ def test_a_storage_that_fails_for_long_is_one_sentence(
     storage: str, start: Callable[..., Tuning], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tuning = start(storage)
-    monkeypatch.setattr(impatient(tuning.study._storage), "set_trial_state_values", locked)
+    monkeypatch.setattr(vars(tuning.study._storage)["inner"], "set_trial_state_values", locked)
     with pytest.raises(StorageError, match=rf"^storage {storage} failed \(database is locked\)"):
         run(tuning, 1)
 

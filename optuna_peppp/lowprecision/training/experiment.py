@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,27 @@ class Experiment(_Holder):
         for name, value in plain.items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "_data", None)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], device: str = "cpu") -> Self:
+        """The experiment of :meth:`settings`, on any device; what is missing takes its default.
+
+        Raises:
+            ValueError: A name or a value that is no setting, or no data set or network.
+        """
+        try:
+            return cls(**settings, device=device)
+        except TypeError as problem:  # a name that is none, or missing
+            raise ValueError(
+                "settings must be what Experiment.settings() returns, by name; got "
+                f"{', '.join(settings) or 'none'}"
+            ) from problem
+
+    def settings(self) -> dict[str, Any]:
+        """What fixes its measurements, by name, as JSON keeps it: all but the device."""
+        settings = asdict(self)
+        del settings["device"]
+        return settings
 
     def load(self) -> ImageData:
         """The data set; read at the first call, whatever becomes of its files afterwards.

@@ -65,6 +65,36 @@ def test_the_defaults_are_the_papers_but_for_the_epochs() -> None:
     assert (experiment.batch_size, experiment.rounding, experiment.seed) == (32, "stochastic", 0)
 
 
+def test_an_experiment_comes_back_from_its_settings() -> None:
+    experiment = Experiment("digits", "plain3", image_size=8, epochs=2, seed=3, momentum=0.5)
+    stored = json.loads(json.dumps(experiment.settings()))
+    assert stored == {
+        "data": "digits",
+        "network": "plain3",
+        "image_size": 8,
+        "epochs": 2,
+        "batch_size": 32,
+        "learning_rate": 0.001,
+        "momentum": 0.5,
+        "weight_decay": 5e-4,
+        "rounding": "stochastic",
+        "seed": 3,
+        "test_fraction": 0.2,
+    }
+    assert Experiment.from_settings(stored) == experiment
+    assert Experiment.from_settings(stored, "cpu:0") == replace(experiment, device="cpu:0")
+    before = {"data": "digits", "network": "plain3"}  # of when there was nothing else to set
+    assert Experiment.from_settings(before) == Experiment("digits", "plain3")
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"data": "digits"}, {"data": "digits", "network": "plain3", "colour": "red"}]
+)
+def test_settings_of_no_experiment(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="settings must be what Experiment"):
+        Experiment.from_settings(settings)
+
+
 @pytest.mark.parametrize(
     ("network", "image_size", "expected"),
     [("plain3", None, 16), ("resnet18", None, 10), ("plain3", 8, 8), ("resnet18", 12, 12)],

@@ -1,0 +1,33 @@
+"""What all measurements of a study share: kept with it, and asked for again by who goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def check_settings(
+    study: str, stored: Mapping[str, Any], settings: Mapping[str, Any], option: str
+) -> None:
+    """Refuses to go on with a study in another way than it was begun.
+
+    Args:
+        study: The study, for the message.
+        stored: Its settings, by name.
+        settings: Those that are asked for.
+        option: The option of the command line that chooses another study.
+
+    Raises:
+        ValueError: A setting differs; the message names the first.
+    """
+    for name in {**settings, **stored}:
+        before, now = stored.get(name), settings.get(name)
+        if before != now:
+            raise ValueError(
+                f"{study} measures with {name} {_shown(before)}, not {_shown(now)}; ask for that "
+                f"or choose another {option}"
+            )
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
