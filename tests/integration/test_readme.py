@@ -7,20 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from optuna_peppp.cli import app
 from optuna_peppp.corpora.catalog import load_corpus
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.studies.results import predict
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
+STUDY, LOOP = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_programs_are_short() -> None:
+    assert len(STUDY.splitlines()) <= 15
+    assert len(LOOP.splitlines()) <= 20
 
 
 @pytest.mark.slow
-def test_example_runs_as_printed() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len([line for line in code.splitlines() if line]) <= 15
+def test_a_study_runs_as_printed() -> None:
     names: dict[str, Any] = {}
-    exec(code, names)
+    exec(STUDY, names)
     prediction = predict(names["study"], names["meta"], names["memory"])
     assert isinstance(prediction, Prediction)
     assert prediction.measured.sum() == 6
@@ -30,16 +36,29 @@ def test_example_runs_as_printed() -> None:
     assert recommendation.error < 0.3
 
 
+@pytest.mark.slow
+def test_a_loop_of_ones_own_runs_as_printed() -> None:
+    names: dict[str, Any] = {}
+    exec(LOOP, names)
+    assert names["error"] < 0.1
+    # A schedule that ends at zero has been followed.
+    assert names["optimizer"].param_groups[0]["lr"] < 1e-6
+
+
+@pytest.mark.slow
+def test_the_command_prints_what_is_printed() -> None:
+    (printed,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
+    result = CliRunner().invoke(app, ["tune"])
+    assert result.exit_code == 0, result.output
+    # Numbers are those of one machine; the words are those of the command.
+    words = [line for line in printed.splitlines() if line and not re.search(r"\d|\.\.\.", line)]
+    assert words
+    assert set(words) <= set(result.output.splitlines())
+
+
 def test_both_commands_are_shown() -> None:
     assert "pip install . && optuna-peppp tune" in README
     assert 'pip install ".[test]" && pytest -n auto' in README
-
-
-def test_pictures_exist() -> None:
-    pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", README)
-    assert pictures
-    for picture in pictures:
-        assert (Path(__file__).parents[2] / picture).is_file()
 
 
 def test_the_corpus_that_ships_is_complete() -> None:

@@ -1,0 +1,251 @@
+"""The documents: their links and commands exist, and their numbers are those of the results."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, pstdev
+from typing import Any
+
+import pytest
+import typer.main
+
+from optuna_peppp.cli import app
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+DOCUMENTS = {
+    folder: (ROOT / folder / "README.md").read_text()
+    for folder in (".", "optuna_peppp", "benchmarks", "tests")
+}
+README = DOCUMENTS["."]
+COMMANDS: dict[str, Any] = {}
+
+
+def _collect(command: Any, name: str = "") -> None:
+    """Fills ``COMMANDS``: the options of every command by its name."""
+    for sub, own in getattr(command, "commands", {}).items():
+        _collect(own, f"{name} {sub}".strip())
+    if not hasattr(command, "commands"):
+        COMMANDS[name] = {option for parameter in command.params for option in parameter.opts}
+
+
+_collect(typer.main.get_command(app))
+
+
+def results(name: str, **fields: object) -> list[dict[str, str]]:
+    """The records of a CSV whose fields have these values."""
+    with (RESULTS / f"{name}.csv").open(newline="") as file:
+        return [
+            record
+            for record in csv.DictReader(file)
+            if all(record[field] == str(value) for field, value in fields.items())
+        ]
+
+
+def table(document: str, *header: str) -> list[list[str]]:
+    """The rows of cells of the table whose header begins so, the header among them."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\n)+", document, re.MULTILINE):
+        rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in block.splitlines()]
+        if tuple(rows[0][: len(header)]) == header:
+            found.append([rows[0], *rows[2:]])
+    (only,) = found
+    return only
+
+
+def test_the_readme_is_for_a_newcomer() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.parametrize("folder", DOCUMENTS)
+def test_links_lead_somewhere(folder: str) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", DOCUMENTS[folder])
+    assert links
+    for link in links:
+        path, _, heading = link.partition("#")
+        if path.startswith("https:"):
+            continue
+        target = ROOT / folder / path if path else ROOT / folder / "README.md"
+        assert target.exists(), link
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            anchors = [re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings]
+            assert heading in anchors, link
+
+
+def test_rooms_of_the_walk_exist() -> None:
+    package = ROOT / "optuna_peppp"
+    paths = re.findall(r"`([a-z_/0-9]+(?:/|\.py))`", DOCUMENTS["optuna_peppp"])
+    assert len(paths) > 30
+    for path in paths:
+        assert any((place / path).exists() for place in (package, package / "lowprecision")), path
+
+
+def test_every_folder_of_the_package_is_described() -> None:
+    described = {row[0].strip("`/") for row in table(DOCUMENTS["optuna_peppp"], "folder or file")}
+    folders = {path.parent.name for path in (ROOT / "optuna_peppp").glob("*/__init__.py")}
+    assert folders <= described
+
+
+def test_commands_exist() -> None:
+    lines = [
+        shlex.split(line, comments=True)[1:]
+        for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+        for line in block.splitlines()
+        if line.startswith("optuna-peppp ")
+    ]
+    shown = set()
+    for words in lines:
+        name = words[0] if words[0] in COMMANDS else " ".join(words[:2])
+        shown.add(name)
+        assert {word for word in words if word.startswith("--")} <= COMMANDS[name], words
+    assert shown == set(COMMANDS)
+
+
+@pytest.mark.parametrize("folder", DOCUMENTS)
+def test_commands_in_sentences_exist(folder: str) -> None:
+    names = "|".join(COMMANDS)
+    for name, words in re.findall(
+        rf"`(?:optuna-peppp )?({names})((?: [^`]*)?)`", DOCUMENTS[folder]
+    ):
+        assert set(re.findall(r"--[\w-]+", words)) <= COMMANDS[name], (name, words)
+
+
+# Numbers
+
+
+def regrets(corpus: str, trials: str) -> dict[str, float]:
+    """Hypervolume regret by sampler, and that of the best built-in one."""
+    records = results(
+        f"compare/{corpus}", counted="trials", measurements=trials, measure="hypervolume_regret"
+    )
+    means = {record["sampler"]: float(record["mean"]) for record in records}
+    return means | {"best": means[records[0]["best_built_in"]]}
+
+
+def check_regrets(
+    rows: list[list[str]], expected: list[tuple[str, str]], shown: Callable[[float], str]
+) -> None:
+    """Compares a table with a row for each pair of a corpus and a sampler."""
+    header, *rows = rows
+    for (corpus, sampler), row in zip(expected, rows, strict=True):
+        assert row[1:] == [shown(regrets(corpus, trials)[sampler]) for trials in header[1:]], row
+
+
+def short(x: float) -> str:
+    return f"{x:.3f}".removeprefix("0")
+
+
+def test_how_good_it_is() -> None:
+    rows = table(README, "trials", "1", "2")
+    corpora = ("corpus", "plain3-cifar100")
+    check_regrets(
+        rows,
+        [(corpus, name) for corpus in corpora for name in ("best", "ed-mf", "bayesian")],
+        lambda x: f"{x:.3f}",
+    )
+    for corpus, row in zip(corpora, rows[1::3], strict=True):
+        (tasks,) = {record["tasks"] for record in results(f"compare/{corpus}")}
+        assert row[0].startswith(f"{tasks} tasks ")
+
+
+def test_samplers_beside_optunas() -> None:
+    rows = table(DOCUMENTS["benchmarks"], "trials", "1", "2")
+    names = ["random", "tpe-integer", "tpe-multivariate-integer", "gp-categorical", "gp-integer"]
+    names += ["ed-mf", "qr-mf", "cold-start", "bayesian"]
+    check_regrets(rows[:-1], [("corpus", name) for name in names], short)
+    ratios = []
+    for trials in rows[0][1:]:
+        of_trials = regrets("corpus", trials)
+        ratios.append(f"{of_trials['bayesian'] / of_trials['best']:.2f}")
+    assert rows[-1][1:] == ratios
+
+
+def test_samplers_on_other_corpora() -> None:
+    rows = table(DOCUMENTS["benchmarks"], "regret after", "1", "2")
+    names = ("best", "cold-start", "bayesian")
+    corpora = ("corpus-lr", "plain3-cifar100")
+    check_regrets(rows, [(corpus, name) for corpus in corpora for name in names], short)
+
+
+def test_beside_the_papers_method() -> None:
+    measures = {
+        "relative error": "relative_error",
+        "true-hypervolume regret": "hypervolume_regret",
+        "HyperDiff": "hyperdiff",
+        "convergence": "convergence",
+        "regret of the recommendation": "recommendation_regret",
+        "coverage of 90% intervals": "coverage",
+    }
+    corpora = {"87 tasks": "corpus", "20 tasks": "plain3-cifar100"}
+    header, *rows = table(DOCUMENTS["benchmarks"], "after", "", "1", "2")
+    measure = corpus = ""
+    for row in rows:
+        if row[0]:
+            name, tasks = row[0].split(", ")
+            measure, corpus = measures[name], corpora[tasks]
+        for number, cell in zip(header[2:], row[2:], strict=True):
+            strategy = "ed-mf" if row[1] == "`ed-mf`" else "bayesian"
+            (record,) = results(
+                f"against_paper/{corpus}", strategy=strategy, measurements=number, measure=measure
+            )
+            if row[1] == "difference":
+                values = (float(record[f"less_ed-mf{end}"]) for end in ("", "_standard_error"))
+                assert cell == "{:+.4f} ± {:.4f}".format(*values)
+            elif measure == "coverage":
+                assert cell == f"{float(record['mean']):.0%}"
+            else:
+                assert cell == f"{float(record['mean']):.4f}"
+
+
+def test_what_six_measurements_of_digits_are_worth() -> None:
+    _, *rows = table(DOCUMENTS["benchmarks"], "six measurements by")
+    names = ("hyperdiff", "convergence", "regret_25%", "regret_50%", "regret_75%")
+    for row in rows:
+        strategy = row[0].split(" ")[0].strip("`,")
+        records = [
+            record
+            for record in results("digits_truth", strategy=strategy)
+            if bool(record["left_out"]) == ("left out" in row[0])
+        ]
+        for name, cell in zip(names, row[1:], strict=True):
+            values = [float(record[name]) for record in records]
+            spread = f" ± {pstdev(values):.4f}" if len(values) > 1 else ""
+            assert cell == f"{mean(values):.4f}{spread}", (row[0], name)
+
+
+def test_what_asking_costs() -> None:
+    samplers = ("bayesian", "cold-start", "ed-mf", "tpe-multivariate", "gp")
+    _, *rows = table(DOCUMENTS["benchmarks"], "configurations", "ours, default")
+    for row in rows:
+        for sampler, cell in zip(samplers, row[1:], strict=True):
+            (record,) = results(
+                "speed/ask",
+                sampler=sampler,
+                configurations=row[0].replace(",", ""),
+                trials=30,
+                storage="memory",
+            )
+            milliseconds = float(record["milliseconds"])
+            assert cell == (f"{milliseconds:.1f}" if milliseconds < 20 else f"{milliseconds:.0f}")
+
+
+def test_what_is_printed_was_measured() -> None:
+    """The printed errors of digits are those that were measured once for all configurations."""
+    (printed,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
+    truth = {
+        (record["format_a"], record["format_b"]): float(record["error"])
+        for record in results("digits_measurements")
+    }
+    lines = re.findall(
+        r"^[ >] +(1-\d+-\d+) +(1-\d+-\d+) .* (0\.\d{4})  measured", printed, re.MULTILINE
+    )
+    assert len(lines) == 6
+    for *formats, error in lines:
+        # Another machine sums in another order: a few of 360 test images, and of formats that
+        # hardly train more.
+        assert float(error) == pytest.approx(truth[tuple(formats)], rel=0.15, abs=0.01)
