@@ -17,6 +17,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # However busy the machine is: a step is compiled for a number of threads.
 os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
+MARKED_FOLDERS = ("benchmarks", "servers")
+"""Folders whose tests bear their name as a marker."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in MARKED_FOLDERS:
+            item.add_marker(folder)
+
+
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -121,7 +121,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileCounterWithBacken
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
-@pytest.mark.parametrize("build", [residual, linear])
+@pytest.mark.parametrize("build", [pytest.param(residual, marks=pytest.mark.slow), linear])
 def test_the_graph_is_the_eager_step_bit_for_bit(
     traced: CompileCounterWithBackend, build: Network, rounding: Rounding
 ) -> None:
@@ -180,6 +180,7 @@ def test_step_sizes_share_a_graph(traced: CompileCounterWithBackend) -> None:
     assert traced.frame_count == 1
 
 
+@pytest.mark.slow
 def test_all_99_configurations_share_a_graph(traced: CompileCounterWithBackend) -> None:
     scheme = RoundingScheme(rounding="stochastic")
     for index in range(len(SPACE)):
@@ -279,6 +280,7 @@ CHANGING: dict[str, Network] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CHANGING)
 def test_a_network_that_changes_every_time_is_trained_eagerly(
     traced: CompileCounterWithBackend, kind: str
