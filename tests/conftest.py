@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -37,17 +35,6 @@ def shared() -> Path:
     if not _SHARED.is_dir():
         pytest.skip("needs the data folder ../shared/data beside the repository")
     return _SHARED
-
-
-@pytest.fixture(scope="module")
-def speed() -> Iterator[Callable[[str], ModuleType]]:
-    """Imports a script of ``benchmarks/speed`` by its name."""
-    folder = Path(__file__).resolve().parents[1] / "benchmarks" / "speed"
-    # As when the script is run: its folder comes first on the path; it adds the one above.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder.parent))
-        patch.syspath_prepend(str(folder))
-        yield importlib.import_module
 
 
 @pytest.fixture

@@ -7,30 +7,25 @@ its trials read once, as by a worker that has been running). Ours learned from 2
 tasks, or from none ("cold-start"); learning is not counted.
 
 Before timing, what is asked for must be a configuration of the space, and ours must ask for the
-same one in both storages. Then all samplers take turns, each in a fresh copy of the study, so that
-a busy machine hits all alike: at most 30 turns in memory and 10 in SQLite, fewer once a limit of
-time is used up, which GPSampler uses most of, but 3 in any case. Reported are medians over turns,
-of the time and of its ratio to TPE's in the same turn. In memory, it is the processor's time: all
-run on one thread, so that an idle machine's clock shows the same. In SQLite it is the clock's, most
-of which goes into commits to the disk: the JSON tells how long a single one takes there.
+same one in both storages. Then all take turns, each in a fresh copy of the study: at most 30 in
+memory and 10 in SQLite, fewer once a limit of time is used up, but 3 in any case. Reported are
+medians over turns, of the time and of its ratio to TPE's in the same turn: in memory of the
+processor's time on one thread, in SQLite of the clock's, most of which goes into commits to the
+disk: the JSON tells how long a single one takes there.
 
-    python benchmarks/speed/ask.py [--quick]
+    python -m benchmarks.speed.ask [--quick]
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import shutil
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Self
@@ -43,9 +38,10 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, create_trial
 from scipy.special import expit
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # Where environment.py and speed/ are.
-from speed.files import RESULTS, Row, markdown, write_facts, write_table
-
+from benchmarks.harness import script
+from benchmarks.harness.script import Results
+from benchmarks.harness.tables import Row, markdown
+from benchmarks.harness.turns import process, ratio, take_turns
 from optuna_peppp import ConfigurationSpace, ErrorMatrix, MetaModel, PEPPPSampler
 
 LEARNING_RATES: Final = (1, 3, 11, 102)
@@ -54,7 +50,6 @@ LEARNING_RATES: Final = (1, 3, 11, 102)
 TRIALS: Final = (10, 30, 100)
 TURNS: Final = {"memory": 30, "sqlite": 10}
 CLOCKS: Final = {"memory": time.process_time, "sqlite": time.perf_counter}
-LEAST_TURNS: Final = 3
 LIMIT: Final = 8.0
 """Seconds for the turns of one space, number of trials and storage, of which there are 24."""
 
@@ -65,10 +60,10 @@ PLACES: Final = {"memory": "in memory", "sqlite": "SQLite"}
 OURS: Final = ("bayesian", "cold-start", "ed-mf", "qr-mf")
 TPE: Final = "tpe-multivariate"
 SAMPLERS: Final = {
-    "bayesian": ("ours, Bayesian", "tab:red", "-"),
-    "cold-start": ("ours, no past tasks", "tab:red", ":"),
-    "ed-mf": ("ours, ED-MF", "tab:orange", "-"),
-    "qr-mf": ("ours, QR-MF", "tab:orange", ":"),
+    "bayesian": ("ours, Bayesian", "#D55E00", "-"),
+    "cold-start": ("ours, no past tasks", "#D55E00", ":"),
+    "ed-mf": ("ours, ED-MF", "#E69F00", "-"),
+    "qr-mf": ("ours, QR-MF", "#E69F00", ":"),
     TPE: ("TPE, multivariate", "0.2", "-"),
     "gp": ("GP", "0.6", "-"),
 }
@@ -80,13 +75,7 @@ Fresh = Callable[[BaseSampler], AbstractContextManager[optuna.Study]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NewTask:
-    """A synthetic task, and those that came before it.
-
-    Attributes:
-        memory: Shape (d,), bytes; grows with the bits of both formats.
-        errors: Shape (d,); falls with memory, on average.
-        meta: What the past tasks tell.
-    """
+    """A synthetic task, its memory in bytes, and what those that came before it tell."""
 
     memory: NDArray[np.float64]
     errors: NDArray[np.float64]
@@ -111,22 +100,16 @@ class NewTask:
         past = ErrorMatrix(space, names, errors[1:], np.tile(memory, (TASKS, 1)))
         return cls(memory, errors[0], MetaModel.fit(past))
 
-    @property
-    def space(self) -> ConfigurationSpace:
-        """The d configurations."""
-        return self.meta.space
-
     def trials(self, count: int) -> list[FrozenTrial]:
-        """Finished ones, of configurations drawn at random; fewer are the first of more.
+        """Finished ones, of nine tenths of the configurations; fewer are the first of more.
 
-        Of nine tenths of the configurations, so that free ones remain; where these are fewer than
-        ``count``, some are measured twice.
+        Where these are fewer than ``count``, some are measured twice.
         """
-        d, distributions = len(self.space), self.space.distributions()
+        d, distributions = len(self.meta.space), self.meta.space.distributions()
         drawn = np.random.default_rng(SEED).permutation(d)[: d * 9 // 10]
         return [
             create_trial(
-                params=self.space.params(index),
+                params=self.meta.space.params(index),
                 distributions={**distributions},
                 values=[float(self.errors[index]), float(self.memory[index])],
             )
@@ -138,7 +121,7 @@ class NewTask:
         ours = partial(PEPPPSampler, self.meta, self.memory, seed=SEED)
         return {
             "bayesian": ours(),
-            "cold-start": PEPPPSampler(MetaModel.cold(self.space), self.memory, seed=SEED),
+            "cold-start": PEPPPSampler(MetaModel.cold(self.meta.space), self.memory, seed=SEED),
             "ed-mf": ours(strategy="ed-mf"),
             "qr-mf": ours(strategy="qr-mf"),
             TPE: TPESampler(multivariate=True, seed=SEED),
@@ -161,12 +144,6 @@ def in_sqlite(database: Path, sampler: BaseSampler) -> Iterator[optuna.Study]:
         study = optuna.load_study(study_name=None, storage=storage, sampler=sampler)
         study.get_trials()
         yield study
-
-
-def write(trials: Sequence[FrozenTrial], database: Path) -> None:
-    """Writes a study that holds the trials."""
-    with opened(database) as storage:
-        optuna.create_study(directions=DIRECTIONS, storage=storage).add_trials(trials)
 
 
 @contextmanager
@@ -198,10 +175,7 @@ def ask(
 
 
 def check(asked: Mapping[str, Mapping[str, int]]) -> None:
-    """Refuses to time what depends on the storage.
-
-    Args:
-        asked: The configuration that was asked for, by storage and sampler.
+    """Refuses to time what depends on the storage; ``asked`` is by storage and sampler.
 
     Raises:
         RuntimeError: One of ours asked for different ones.
@@ -212,63 +186,40 @@ def check(asked: Mapping[str, Mapping[str, int]]) -> None:
             raise RuntimeError(f"{name} asks for different configurations: {choices}")
 
 
-def take_turns(
-    storage: str,
-    fresh: Fresh,
-    samplers: Mapping[str, BaseSampler],
-    space: ConfigurationSpace,
-    limit: float,
-) -> dict[str, list[float]]:
-    """Seconds of everybody's ask in every turn; the order within a turn is random.
-
-    After ``limit`` seconds no turn begins, but for the first few.
-    """
-    taken: dict[str, list[float]] = {name: [] for name in samplers}
-    generator, begin = np.random.default_rng(SEED), time.perf_counter()
-    for turn in range(TURNS[storage]):
-        if turn >= LEAST_TURNS and time.perf_counter() - begin > limit:
-            break
-        for name in generator.permutation(list(samplers)).tolist():
-            taken[name].append(ask(fresh, samplers[name], space, CLOCKS[storage])[0])
-    return taken
-
-
-def medians(own: Sequence[float], reference: Sequence[float]) -> Row:
-    """Of a sampler's seconds in every turn, with TPE's as the reference."""
-    return {
-        "milliseconds": 1e3 * float(np.median(own)),
-        "repeats": len(own),
-        "ratio_to_tpe": float(np.median(np.divide(own, reference))),
-    }
-
-
 def measure(task: NewTask, count: int, limit: float) -> list[Row]:
-    """A row a storage and sampler, after so many trials; ``limit`` as in :func:`take_turns`."""
-    trials, space, rows = task.trials(count), task.space, list[Row]()
+    """A row a storage and sampler, after so many trials; no turn begins after ``limit`` seconds."""
+    trials, space, rows = task.trials(count), task.meta.space, list[Row]()
     with TemporaryDirectory() as folder:
         database = Path(folder) / "study.db"
-        write(trials, database)
+        with opened(database) as storage:
+            optuna.create_study(directions=DIRECTIONS, storage=storage).add_trials(trials)
         studies: dict[str, Fresh] = {
             "memory": partial(in_memory, trials),
             "sqlite": partial(in_sqlite, database),
         }
         # Optuna's samplers remember the study, which has another number in every storage.
-        samplers = {storage: task.samplers() for storage in studies}
-        check(
-            {
-                storage: {
-                    name: ask(fresh, sampler, space)[1]
-                    for name, sampler in samplers[storage].items()
-                }
-                for storage, fresh in studies.items()
+        calls = {
+            place: {
+                name: partial(ask, fresh, sampler, space, CLOCKS[place])
+                for name, sampler in task.samplers().items()
             }
-        )
-        for storage, fresh in studies.items():
-            taken = take_turns(storage, fresh, samplers[storage], space, limit)
-            studied: Row = {"configurations": len(space), "trials": count, "storage": storage}
+            for place, fresh in studies.items()
+        }
+        check({p: {name: call()[1] for name, call in own.items()} for p, own in calls.items()})
+        for place, own in calls.items():
+            turns = take_turns(own, TURNS[place], seed=SEED, limit=limit, least=3)
+            seconds = {name: [taken for taken, _ in asks] for name, asks in turns.items()}
             rows += [
-                {"sampler": name, **studied, **medians(own, taken[TPE])}
-                for name, own in taken.items()
+                {
+                    "sampler": name,
+                    "configurations": len(space),
+                    "trials": count,
+                    "storage": place,
+                    "milliseconds": 1e3 * float(np.median(taken)),
+                    "repeats": len(taken),
+                    "ratio_to_tpe": ratio(taken, seconds[TPE]),
+                }
+                for name, taken in seconds.items()
             ]
     return rows
 
@@ -298,8 +249,8 @@ def table(rows: Sequence[Row]) -> str:
     lines: dict[tuple[str, int, int], dict[str, str]] = {}
     for row in rows:
         studied = str(row["storage"]), int(row["configurations"]), int(row["trials"])
-        times, ratio = (_figures(float(row[key])) for key in ("milliseconds", "ratio_to_tpe"))
-        lines.setdefault(studied, {})[str(row["sampler"])] = f"{times} ({ratio})"
+        times, ratios = (_figures(float(row[key])) for key in ("milliseconds", "ratio_to_tpe"))
+        lines.setdefault(studied, {})[str(row["sampler"])] = f"{times} ({ratios})"
     cells = [["storage", "configurations", "trials", *(label for label, *_ in SAMPLERS.values())]]
     for (storage, d, count), line in sorted(lines.items()):
         cells.append([PLACES[storage], f"{d:,}", str(count), *(line[name] for name in SAMPLERS)])
@@ -311,63 +262,45 @@ def _figures(value: float) -> str:
     return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
-def draw(rows: Sequence[Row], path: Path) -> None:
+def draw(rows: Sequence[Row], results: Results) -> None:
     """Time over configurations; a row of panels a storage, a column a number of trials."""
-    import matplotlib.pyplot as plt
+    from benchmarks.harness import looks
 
     counts = sorted({int(row["trials"]) for row in rows})
     sizes = sorted({int(row["configurations"]) for row in rows})
-    figure, panels = plt.subplots(
-        len(PLACES),
-        len(counts),
-        figsize=(3.2 * len(counts), 6.5),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    size = (3.2 * len(counts), 6.5)
+    figure, panels = looks.panels(2, len(counts), figsize=size, sharex=True, sharey=True)
     for (storage, count), axes in zip(product(PLACES, counts), panels.flat, strict=True):
         own = [row for row in rows if (row["storage"], row["trials"]) == (storage, count)]
         for name, (label, color, style) in SAMPLERS.items():
             times = [row["milliseconds"] for row in own if row["sampler"] == name]
             axes.plot(sizes, times, style, color=color, marker="o", markersize=3, label=label)
-        axes.set(xscale="log", yscale="log", title=f"{PLACES[storage]}, {count} trials")
-        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-        axes.yaxis.set_major_formatter("{x:,g}")
-        axes.minorticks_off()
+        axes.set(title=f"{PLACES[storage]}, {count} trials")
+        looks.logarithmic(axes, ticks=sizes)
         axes.grid(alpha=0.3)
     figure.supxlabel("configurations")
     figure.supylabel("time per ask (ms)")
-    handles = panels[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=len(SAMPLERS), frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    looks.legend(figure, panels[0, 0], columns=len(SAMPLERS))
+    results.picture(figure)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measures, writes, draws, prints."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="the smallest space, few turns")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"
-    spaces, counts, limit = (
-        ((1,), (30,), 0.0) if arguments.quick else (LEARNING_RATES, TRIALS, LIMIT)
-    )
+    options = script.parser(__doc__, "the smallest space, few turns").parse_args(argv)
+    results = Results(script.folder(options, "speed"), "ask")
+    full = LEARNING_RATES, TRIALS, LIMIT
+    spaces, counts, limit = ((1,), (30,), 0.0) if options.quick else full
     rows: list[Row] = []
     for learning_rates in spaces:
         # In a process of its own, which begins with one thread.
-        with get_context("spawn").Pool(1) as pool:
+        with process() as pool:
             rows += pool.apply(measure_all, (learning_rates, counts, limit))
         print(f"{rows[-1]['configurations']:,} configurations measured", flush=True)
-    write_table(rows, arguments.output / "ask.csv")
-    settings = {"seed": SEED, "past_tasks": TASKS, "rank": RANK, "seconds_limit": limit}
-    settings["sqlite_commit_milliseconds"] = commit_milliseconds()
-    write_facts({"threads": 1, **settings}, arguments.output / "ask.json")
-    draw(rows, arguments.output / "ask.png")
+    results.table(rows)
+    settings = {"threads": 1, "seed": SEED, "past_tasks": TASKS, "rank": RANK}
+    commit = commit_milliseconds()
+    results.record({**settings, "seconds_limit": limit, "sqlite_commit_milliseconds": commit})
+    draw(rows, results)
     print(table(rows))
 
 

@@ -17,29 +17,26 @@ repeats each. On the largest matrix the rival stops after a few iterations: what
 projected (column projected_seconds) with the number of iterations of the largest matrix that it
 finished, and that it would find the same is checked by letting it go on from our answer.
 
-    python benchmarks/speed/completion.py [--quick]
+    python -m benchmarks.speed.completion [--quick]
 """
 
 from __future__ import annotations
 
-import argparse
-import os
+import json
 import resource
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from multiprocessing import get_context
-from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # Where environment.py and speed/ are.
-from speed.files import RESULTS, Row, write_facts, write_table
-
+from benchmarks.harness import script
+from benchmarks.harness.script import Results
+from benchmarks.harness.tables import Row
+from benchmarks.harness.turns import process
 from optuna_peppp.completion.softimpute import soft_impute
 
 RANK: Final = 5
@@ -100,16 +97,12 @@ CASES: Final = (
     Case(10_000, 1000, 1, rival_iterations=5, answer="high"),
 )
 QUICK: Final = (
-    Case(87, 99, 5),
-    Case(200, 300, 2),
-    Case(500, 1000, 1, rival_iterations=5),
-    Case(87, 99, 1, answer="high"),
-    Case(200, 300, 1, rival_iterations=5, answer="high"),
+    *(Case(87, 99, 5), Case(200, 300, 2), Case(500, 1000, 1, rival_iterations=5)),
+    *(Case(87, 99, 1, answer="high"), Case(200, 300, 1, rival_iterations=5, answer="high")),
 )
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What a method found, after how many iterations."""
 
     matrix: Matrix
@@ -186,92 +179,63 @@ def objective(case: Case, errors: Matrix, matrix: Matrix) -> float:
     return squares / 2 + case.shrinkage * float(np.linalg.svd(matrix, compute_uv=False).sum())
 
 
-def draw(rows: list[Row], path: Path) -> None:
+def measure(case: Case, needed: dict[str, int]) -> list[Row]:
+    """The rows of a case; ``needed`` has the rival's iterations, by kind of answer."""
+    with process() as pool:
+        rows = pool.apply(compare, (case,))
+    for row in rows:
+        finished, iterations = float(row["gap"]) <= TOLERANCE, int(row["iterations"])
+        if finished and row["method"] == RIVAL:
+            needed[case.answer] = iterations
+        seconds = float(row["seconds"])
+        row["projected_seconds"] = (
+            seconds if finished else seconds / iterations * needed[case.answer]
+        )
+        # A peak is that of all a process ever did.
+        with process() as pool:
+            row["peak_mb"] = pool.apply(peak, (case, str(row["method"])))
+    return rows
+
+
+def draw(rows: Sequence[Row], results: Results) -> None:
     """Time and memory over the size of the matrix."""
-    import matplotlib.pyplot as plt
+    from benchmarks.harness import looks
 
-    figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
-    colors = {OURS: "tab:red", RIVAL: "0.45"}
-    names = {OURS: "soft_impute", RIVAL: "dense SVD"}
+    figure, grid = looks.panels(1, 2, figsize=(9, 4))
+    colors = {OURS: looks.RED, RIVAL: looks.GREY}
     styles = {"low": ("-", "at most rank 5"), "high": (":", "high rank")}
-    ticks: dict[int, str] = {}
-    for (method, color), (answer, (style, kind)) in product(colors.items(), styles.items()):
-        own = [row for row in rows if (row["method"], row["answer"]) == (method, answer)]
-        entries = np.array([int(row["tasks"]) * int(row["configurations"]) for row in own])
-        times = np.array([float(row["projected_seconds"]) for row in own])
-        memory = [float(row["peak_mb"]) for row in own]
-        projected = times != [float(row["seconds"]) for row in own]
-        for axes, values in zip(panels, (times, memory), strict=True):
-            axes.plot(
-                entries,
-                values,
-                style,
-                color=color,
-                marker="o",
-                markersize=4,
-                label=f"{names[method]}, {kind}",
-            )
-        panels[0].plot(entries[projected], times[projected], "o", color=color, mfc="white")
-        ticks |= {
-            size: f"{row['tasks']:,}\nx {row['configurations']:,}"
-            for size, row in zip(entries.tolist(), own, strict=True)
-        }
-    panels[0].plot([], [], "o", color=colors[RIVAL], mfc="white", label="projected")
-    for axes, label in zip(
-        panels, ("time per solution (s)", "peak memory of the process (MB)"), strict=True
-    ):
-        axes.set(xscale="log", yscale="log", xlabel="tasks x configurations", ylabel=label)
-        axes.set_xticks(list(ticks), list(ticks.values()), fontsize=8)
-        axes.minorticks_off()
+    labels = {"projected_seconds": "time per solution (s)", "peak_mb": "peak memory (MB)"}
+    sizes = sorted({int(row["tasks"]) * int(row["configurations"]) for row in rows})
+    for axes, (column, label) in zip(grid[0], labels.items(), strict=True):
+        for (method, color), (answer, (style, kind)) in product(colors.items(), styles.items()):
+            own = [row for row in rows if (row["method"], row["answer"]) == (method, answer)]
+            entries = [int(row["tasks"]) * int(row["configurations"]) for row in own]
+            values, text = [float(row[column]) for row in own], f"{method}, {kind}"
+            axes.plot(entries, values, style, color=color, marker="o", markersize=4, label=text)
+            for size, row in zip(entries, own, strict=True):
+                if column == "projected_seconds" and row[column] != row["seconds"]:
+                    axes.plot(size, row[column], "o", color=color, mfc="white")
+        looks.logarithmic(axes, ticks=sizes)
+        axes.set(xlabel="tasks x configurations (white: projected)", ylabel=label)
         axes.grid(alpha=0.3)
-    panels[0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    grid[0, 0].legend()
+    results.picture(figure)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measures, writes, draws, prints."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="the smaller sizes only")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"
+    options = script.parser(__doc__, "the smaller sizes only").parse_args(argv)
+    results = Results(script.folder(options, "speed"), "completion")
     rows: list[Row] = []
     needed: dict[str, int] = {}
-    for case in QUICK if arguments.quick else CASES:
-        # A process for every task: a peak is that of all a process ever did.
-        with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-            pair = pool.apply(compare, (case,))
-            for row in pair:
-                finished = float(row["gap"]) <= TOLERANCE
-                if finished and row["method"] == RIVAL:
-                    needed[case.answer] = int(row["iterations"])
-                each = float(row["seconds"]) / int(row["iterations"])
-                row["projected_seconds"] = (
-                    float(row["seconds"]) if finished else each * needed[case.answer]
-                )
-                row["peak_mb"] = pool.apply(peak, (case, str(row["method"])))
-        rows += pair
-        times = {row["method"]: float(row["projected_seconds"]) for row in pair}
-        print(
-            f"{case.tasks:>6} x {case.configurations:<5} {case.answer:<5}"
-            + "".join(
-                f"  {row['method']}: {row['projected_seconds']:.3g} s, {row['iterations']} "
-                f"iterations, {row['peak_mb']:.0f} MB;"
-                for row in pair
-            )
-            + f"  ratio {times[RIVAL] / times[OURS]:.1f},"
-            + f" largest difference {pair[0]['largest_difference']:.1e}"
-            + f" ({pair[0]['compared_with']})",
-            flush=True,
-        )
-    write_table(rows, arguments.output / "completion.csv")
+    for case in QUICK if options.quick else CASES:
+        own = measure(case, needed)
+        rows += own
+        print(json.dumps(own, indent=2), flush=True)
+    results.table(rows)
     settings = {"seed": SEED, "rank": RANK, "observed": OBSERVED, "noise": NOISE, "tol": TOLERANCE}
-    write_facts({"threads": 1, **settings}, arguments.output / "completion.json")
-    draw(rows, arguments.output / "completion.png")
+    results.record({"threads": 1, **settings})
+    draw(rows, results)
 
 
 if __name__ == "__main__":

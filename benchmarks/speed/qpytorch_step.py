@@ -33,16 +33,7 @@ def why_missing() -> str:
 
 
 class QPyTorchStep:
-    """Trains a network on one batch at a time.
-
-    Args:
-        network: To train; its parameters become the rounded weights, and quantizers hang on it.
-        optimizer: Of its parameters.
-        batches: The data.
-        precision: The two formats.
-        rounding: How numbers are rounded.
-        loss_scale: Factor on the loss.
-    """
+    """Trains a network on one batch at a time: its parameters become the rounded weights."""
 
     def __init__(
         self,

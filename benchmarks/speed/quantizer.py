@@ -18,21 +18,17 @@ Each number of threads has a process of its own, with an empty cache of compiled
 tells how long compiling takes, what a call costs whatever its size (one of 64 numbers), and how
 often all formats, sizes and the 99 configurations compiled anything again.
 
-    python benchmarks/speed/quantizer.py [--quick] [--device cpu|cuda]
+    python -m benchmarks.speed.quantizer [--quick] [--device cpu|cuda]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import random
-import sys
 import time
-from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import product
-from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -40,14 +36,14 @@ from typing import Final
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # Where environment.py and speed/ are.
-from speed.files import RESULTS, Facts, Row, markdown, write_facts, write_table
-from speed.processes import find_ninja, graphs, process, synchronize
-
+from benchmarks.harness import script
+from benchmarks.harness.script import Results
+from benchmarks.harness.tables import Row, markdown
+from benchmarks.harness.turns import find_ninja, graphs, process, ratio, synchronize, take_turns
 from optuna_peppp import ConfigurationSpace
 from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.lowprecision import quantize
-from optuna_peppp.lowprecision.rounding.quantize import ROUNDINGS, Backend, Rounding
+from optuna_peppp.lowprecision.rounding.quantize import ROUNDINGS, Backend
 
 FORMATS: Final = tuple(map(FloatFormat.parse, ("1-3-1", "1-4-3", "1-6-7", "1-8-11")))
 SIZES: Final = (2**12, 2**14, 2**16, 2**18, 2**19, 2**20, 2**22, 2**24)
@@ -69,10 +65,10 @@ COPY: Final = "copy"
 METHODS: Final[tuple[Backend, ...]] = ("compiled", "eager", "qpytorch")
 STYLES: Final = {
     (COPY, ""): ("copy", "0.6", "-"),
-    ("compiled", "nearest"): ("compiled, nearest", "tab:red", "-"),
-    ("compiled", "stochastic"): ("compiled, stochastic", "tab:red", ":"),
-    ("eager", "nearest"): ("eager, nearest", "tab:orange", "-"),
-    ("eager", "stochastic"): ("eager, stochastic", "tab:orange", ":"),
+    ("compiled", "nearest"): ("compiled, nearest", "#D55E00", "-"),
+    ("compiled", "stochastic"): ("compiled, stochastic", "#D55E00", ":"),
+    ("eager", "nearest"): ("eager, nearest", "#E69F00", "-"),
+    ("eager", "stochastic"): ("eager, stochastic", "#E69F00", ":"),
     ("qpytorch", "nearest"): ("QPyTorch, nearest", "0.2", "-"),
     ("qpytorch", "stochastic"): ("QPyTorch, stochastic", "0.2", ":"),
 }
@@ -89,15 +85,10 @@ def contestants(
     x: Tensor, fmt: FloatFormat, methods: Sequence[Backend]
 ) -> dict[Contestant, Callable[[], Tensor]]:
     """What is timed."""
-
-    def rounded(method: Backend, rounding: Rounding) -> Callable[[], Tensor]:
-        return lambda: quantize(x, fmt, rounding, backend=method)
-
     calls: dict[Contestant, Callable[[], Tensor]] = {(COPY, ""): x.clone}
-    return calls | {
-        (method, rounding): rounded(method, rounding)
-        for method, rounding in product(methods, ROUNDINGS)
-    }
+    for method, rounding in product(methods, ROUNDINGS):
+        calls[method, rounding] = partial(quantize, x, fmt, rounding, backend=method)
+    return calls
 
 
 def check(fmt: FloatFormat, device: torch.device, methods: Sequence[Backend]) -> None:
@@ -130,20 +121,19 @@ def check_stochastic(fmt: FloatFormat, device: torch.device) -> None:
     Raises:
         RuntimeError: To other numbers, or with means more than six standard errors apart.
     """
-    count = 2**16
-    generator = torch.Generator(device).manual_seed(SEED)
+    count, generator = 2**16, torch.Generator(device).manual_seed(SEED)
     # A subnormal number and a normal one.
-    for below, step in ((0.0, fmt.min_subnormal), (1.0, 2.0**-fmt.mantissa)):
-        for share in (0.1, 0.5, 0.8):
-            x = torch.full((count,), below + share * step, device=device)
-            ours = quantize(x, fmt, "stochastic", generator, backend="compiled")
-            theirs = quantize(x, fmt, "stochastic", backend="qpytorch")
-            where = f"stochastic rounding of {float(x[0])} to {fmt}"
-            if not set(ours.tolist()) == set(theirs.tolist()) == {below, below + step}:
-                raise RuntimeError(f"{where} does not go to both neighbours, and only there")
-            error = (2 * share * (1 - share) / count) ** 0.5
-            if abs(float(ours.double().mean() - theirs.double().mean())) > 6 * error * step:
-                raise RuntimeError(f"{where}: ours and QPyTorch's have different means")
+    neighbours = (0.0, fmt.min_subnormal), (1.0, 2.0**-fmt.mantissa)
+    for (below, step), share in product(neighbours, (0.1, 0.5, 0.8)):
+        x = torch.full((count,), below + share * step, device=device)
+        ours = quantize(x, fmt, "stochastic", generator, backend="compiled")
+        theirs = quantize(x, fmt, "stochastic", backend="qpytorch")
+        what = f"stochastic rounding of {float(x[0])} to {fmt}"
+        if not set(ours.tolist()) == set(theirs.tolist()) == {below, below + step}:
+            raise RuntimeError(f"{what} does not go to both neighbours, and only there")
+        error = (2 * share * (1 - share) / count) ** 0.5
+        if abs(float(ours.double().mean() - theirs.double().mean())) > 6 * error * step:
+            raise RuntimeError(f"{what}: ours and QPyTorch's have different means")
 
 
 def _require_equal(one: Tensor, other: Tensor, what: str) -> None:
@@ -172,37 +162,28 @@ def compare(
     """A row a contestant."""
     x = torch.randn(size, generator=torch.Generator().manual_seed(SEED)).to(device)
     running = contestants(x, fmt, methods)
-    order, shuffler = list(running), random.Random(SEED)
-    times: dict[Contestant, list[float]] = {name: [] for name in running}
-    for _ in range(turns):
-        shuffler.shuffle(order)
-        for name in order:
-            times[name].append(seconds(running[name], device))
-
-    def ratio(above: Contestant, below: Contestant) -> float:
-        return median(a / b for a, b in zip(times[above], times[below], strict=True))
-
-    return [
-        {
-            "device": device.type,
-            "threads": torch.get_num_threads(),
-            "format": str(fmt),
-            "size": size,
-            "method": method,
-            "rounding": rounding,
-            "turns": turns,
-            "microseconds": median(own) * 1e6,
-            "least_microseconds": min(own) * 1e6,
-            "gigabytes_per_second": x.nbytes * 2 / median(own) / 1e9,
-            "ratio_to_copy": ratio((method, rounding), (COPY, "")),
-            "speedup_over_qpytorch": (
-                ratio(("qpytorch", rounding), (method, rounding))
-                if ("qpytorch", rounding) in times
-                else ""
-            ),
-        }
-        for (method, rounding), own in times.items()
-    ]
+    calls = {name: partial(seconds, call, device) for name, call in running.items()}
+    times = take_turns(calls, turns, seed=SEED)
+    rows: list[Row] = []
+    for (method, rounding), own in times.items():
+        rival = times.get(("qpytorch", rounding))
+        rows.append(
+            {
+                "device": device.type,
+                "threads": torch.get_num_threads(),
+                "format": str(fmt),
+                "size": size,
+                "method": method,
+                "rounding": rounding,
+                "turns": turns,
+                "microseconds": median(own) * 1e6,
+                "least_microseconds": min(own) * 1e6,
+                "gigabytes_per_second": x.nbytes * 2 / median(own) / 1e9,
+                "ratio_to_copy": ratio(own, times[COPY, ""]),
+                "speedup_over_qpytorch": "" if rival is None else ratio(rival, own),
+            }
+        )
+    return rows
 
 
 def bandwidth(device: torch.device, size: int) -> float:
@@ -212,9 +193,9 @@ def bandwidth(device: torch.device, size: int) -> float:
     return source.nbytes * 2 / best / 1e9
 
 
-def compiling(device: torch.device) -> Facts:
+def compiling(device: torch.device) -> dict[str, object]:
     """Seconds from nothing to the first answers; the first of them sets torch.compile up."""
-    facts: Facts = {}
+    facts: dict[str, object] = {}
     for rounding in ROUNDINGS:
         begin = time.perf_counter()
         quantize(torch.ones(TINY, device=device), FORMATS[0], rounding, backend="compiled")
@@ -233,7 +214,7 @@ def every_configuration(device: torch.device) -> None:
             quantize(x, fmt, rounding, backend="compiled")
 
 
-def measure(device_name: str, threads: int, quick: bool) -> tuple[list[Row], Facts]:
+def measure(device_name: str, threads: int, quick: bool) -> tuple[list[Row], dict[str, object]]:
     """Everything about one number of threads; for a process of its own."""
     torch.set_num_threads(threads)
     device = torch.device(device_name)
@@ -265,109 +246,80 @@ def measure(device_name: str, threads: int, quick: bool) -> tuple[list[Row], Fac
 
 def table(rows: Sequence[Row], size: int) -> str:
     """What came out at one size, in Markdown; a line a number of threads, rounding and format."""
-    header = "threads", "rounding", "format", "copy (us)", "ours (us)", "times a copy"
-    cells = [[*header, "times as fast as QPyTorch"]]
+    header = ("threads", "rounding", "format", "copy (us)", "ours (us)", "times a copy")
+    lines = [[*header, "times as fast as QPyTorch"]]
     own = [row for row in rows if row["size"] == size]
     copies = {(r["threads"], r["format"]): r["microseconds"] for r in own if r["method"] == COPY}
-    for row in sorted(
-        (row for row in own if row["method"] == "compiled"),
-        key=lambda row: (row["threads"], row["rounding"]),
-    ):
-        speedup = row["speedup_over_qpytorch"]
-        cells.append(
-            [
-                *(str(row[name]) for name in ("threads", "rounding", "format")),
-                f"{copies[row['threads'], row['format']]:.1f}",
-                f"{row['microseconds']:.1f}",
-                f"{row['ratio_to_copy']:.2f}",
-                f"{speedup:.0f}" if speedup != "" else "",
-            ]
-        )
-    return markdown(cells)
+    compiled = [row for row in own if row["method"] == "compiled"]
+    for row in sorted(compiled, key=lambda row: (row["threads"], row["rounding"])):
+        names = (str(row[name]) for name in ("threads", "rounding", "format"))
+        copy, speedup = copies[row["threads"], row["format"]], row["speedup_over_qpytorch"]
+        times = f"{copy:.1f}", f"{row['microseconds']:.1f}", f"{row['ratio_to_copy']:.2f}"
+        lines.append([*names, *times, "" if speedup == "" else f"{speedup:.0f}"])
+    return markdown(lines)
 
 
-def draw(rows: Sequence[Row], facts: Sequence[Facts], path: Path) -> None:
+def draw(rows: Sequence[Row], facts: Sequence[Mapping[str, object]], results: Results) -> None:
     """Over size: throughput, and ratios; a row of panels a number of threads."""
-    import matplotlib.pyplot as plt
+    from benchmarks.harness import looks
 
     columns = {
         "gigabytes_per_second": "read and written (GB/s)",
         "ratio_to_copy": "time, in copies",
         "speedup_over_qpytorch": "faster than QPyTorch (times)",
     }
-    figure, panels = plt.subplots(
-        len(facts),
-        len(columns),
-        figsize=(12, 3.2 * len(facts) + 0.6),
-        sharex=True,
-        sharey="col",
-        squeeze=False,
-        layout="constrained",
-    )
-    sizes = sorted({int(row["size"]) for row in rows})
+    size = (12, 3.2 * len(facts) + 0.6)
+    figure, panels = looks.panels(len(facts), 3, figsize=size, sharex=True, sharey="col")
     for line, fact in zip(panels, facts, strict=True):
+        of_threads = [row for row in rows if row["threads"] == fact["threads"]]
         for axes, (column, label) in zip(line, columns.items(), strict=True):
             for name, (text, color, style) in STYLES.items():
-                every = [
-                    [
-                        float(row[column])
-                        for row in rows
-                        if (row["threads"], row["size"]) == (fact["threads"], size)
-                        and (row["method"], row["rounding"]) == name
-                        and row[column] != ""
-                    ]
-                    for size in sizes
-                ]
-                if not all(every) or (column == "speedup_over_qpytorch" and name[0] == "qpytorch"):
-                    continue
-                axes.plot(sizes, [median(v) for v in every], style, color=color, label=text)
-                axes.fill_between(
-                    sizes, [min(v) for v in every], [max(v) for v in every], color=color, alpha=0.15
-                )
+                every: dict[int, list[float]] = {}
+                for row in of_threads:
+                    if (row["method"], row["rounding"]) == name and row[column] != "":
+                        every.setdefault(int(row["size"]), []).append(float(row[column]))
+                if every and not (column == "speedup_over_qpytorch" and name[0] == "qpytorch"):
+                    middle = [median(v) for v in every.values()]
+                    low, high = ([end(v) for v in every.values()] for end in (min, max))
+                    axes.plot(list(every), middle, style, color=color, label=text)
+                    axes.fill_between(list(every), low, high, color=color, alpha=0.15)
             axes.set(yscale="log", ylabel=label)
             axes.set_xscale("log", base=2)
             axes.yaxis.set_major_formatter("{x:,g}")
             axes.grid(alpha=0.3)
-        limit = float(fact["bandwidth_gigabytes_per_second"])
-        line[0].axhline(limit, color="tab:blue", linestyle="--", label="memory bandwidth")
-        threads = "thread" if fact["threads"] == 1 else "threads"
-        line[0].set_title(f"{fact['threads']} {threads}", loc="left")
+        bandwidth = fact["bandwidth_gigabytes_per_second"]
+        line[0].axhline(bandwidth, color=looks.BLUE, linestyle="--", label="memory bandwidth")
+        line[0].set_title(f"threads: {fact['threads']}", loc="left")
     figure.supxlabel("numbers (float32); lines: median of the formats, bands: all of them")
-    handles = panels[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=4, frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    looks.legend(figure, panels[0, 0], columns=4)
+    results.picture(figure)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measures, writes, draws, prints."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="two small sizes, few turns")
+    parser = script.parser(__doc__, "two small sizes, few turns")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    suffix = "" if arguments.device == "cpu" else f"_{arguments.device}"
-    path = arguments.output / f"quantizer{suffix}.csv"
-
+    options = parser.parse_args(argv)
+    stem = "quantizer" if options.device == "cpu" else f"quantizer_{options.device}"
+    results = Results(script.folder(options, "speed"), stem)
     find_ninja()
     os.environ |= KEEP_MEMORY
     every = os.cpu_count() or 1
     rows: list[Row] = []
-    facts: list[Facts] = []
-    for threads in sorted({1, every}) if arguments.device == "cpu" else [every]:
+    facts = []
+    for threads in sorted({1, every}) if options.device == "cpu" else [every]:
         with TemporaryDirectory() as cache, process(threads, cache) as pool:
-            own, fact = pool.apply(measure, (arguments.device, threads, arguments.quick))
+            own, fact = pool.apply(measure, (options.device, threads, options.quick))
         rows += own
         facts.append(fact)
         print(f"{threads} of {every} threads measured: {json.dumps(fact, indent=2)}", flush=True)
-    write_table(rows, path)
-    settings = {"seed": SEED, "device": arguments.device, "qtorch": version("qtorch")}
-    if arguments.device == "cuda":
+    results.table(rows)
+    settings: dict[str, object] = {"seed": SEED, "device": options.device}
+    if options.device == "cuda":
         settings["gpu"] = torch.cuda.get_device_name()
-    write_facts({**settings, "measured": facts}, path.with_suffix(".json"))
-    draw(rows, facts, path.with_suffix(".png"))
-    print(table(rows, TARGET if not arguments.quick else QUICK[-1]))
+    results.record({**settings, "measured": facts}, ["qtorch"])
+    draw(rows, facts, results)
+    print(table(rows, QUICK[-1] if options.quick else TARGET))
 
 
 if __name__ == "__main__":

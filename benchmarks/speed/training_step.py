@@ -5,42 +5,37 @@ plain3 on 16 pixels, torchvision's ResNet-18 and VGG-11 for small images on 32. 
 PyTorch loop; our TrainingStep in float32, eager and compiled, so that only the precision differs;
 the same in low precision, to nearest and stochastically; and the network with QPyTorch's quantizers
 at the same places and its OptimLP. They are checked to train alike before anything is timed, as
-step_contestants.py says. All take turns, in a new order each time, so that a busy machine hits all
+contestants.py says. All take turns, in a new order each time, so that a busy machine hits all
 alike: medians over turns, of the time and of its ratios in the same turn.
 
 Every network and number of threads has a process of its own with an empty cache of compiled
 kernels, and another that finds them there; one thread only for plain3, for the others compile for
 minutes. Then whole trainings of plain3, in whole_trainings.py: one after another over the 99
-configurations, counting the graphs that are compiled; one measurement as a corpus is made of them,
-2,500 images, 500 more to test on, 6 epochs; several processes at once; and, as an upper bound of
-what batching could gain, four networks in float32 that torch.func makes one.
+configurations, counting the graphs that are compiled, and one measurement as a corpus is made of
+them, 2,500 images, 500 more to test on, 6 epochs.
 
-    python benchmarks/speed/training_step.py [--quick] [--device cpu|cuda] [--network NAME ...]
+    python -m benchmarks.speed.training_step [--quick] [--device cpu|cuda] [--network NAME ...]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import random
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
-from itertools import product
-from pathlib import Path
+from functools import partial
+from itertools import accumulate, product
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Final
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # Where environment.py and speed/ are.
-from speed.files import RESULTS, Facts, Row, write_facts, write_table
-from speed.processes import find_ninja, graphs, process, synchronize
-from speed.qpytorch_step import why_missing
-from speed.step_contestants import (
+from benchmarks.harness import script
+from benchmarks.harness.script import Results
+from benchmarks.harness.tables import Row, markdown
+from benchmarks.harness.turns import find_ninja, graphs, process, ratio, synchronize, take_turns
+from benchmarks.speed.contestants import (
     COMPILED,
     EAGER,
     LOOP,
@@ -48,24 +43,15 @@ from speed.step_contestants import (
     NETWORKS,
     OURS,
     QPYTORCH,
+    REFERENCE,
     SEED,
     Contestant,
     Name,
     check,
     contestant,
 )
-from speed.step_report import draw, table, verdicts
-from speed.whole_trainings import (
-    CORPUS_EPOCHS,
-    IMAGES,
-    SMALL,
-    growth,
-    measurements,
-    projected,
-    several_processes,
-    stacked,
-)
-
+from benchmarks.speed.qpytorch_step import why_missing
+from benchmarks.speed.whole_trainings import CORPUS_EPOCHS, IMAGES, SMALL, growth, measurements
 from optuna_peppp.lowprecision.rounding.quantize import can_compile
 
 TURN: Final = 0.1
@@ -81,8 +67,19 @@ WARM_UP: Final = {"cpu": 2, "cuda": 4}
 GROWTH, QUICK_GROWTH = (320, 99), (64, 5)
 """Images, and how many configurations train on them."""
 
-CROWD: Final = (640, 8, 5)
-"""Images, trainings a process and turns, when several processes train."""
+COLORS: Final = {
+    LOOP: ("0.75", ""),
+    EAGER: ("0.55", ""),
+    OURS[0]: ("#D55E00", ""),
+    OURS[1]: ("#D55E00", "//"),
+    REFERENCE[0]: ("#E69F00", ""),
+    REFERENCE[1]: ("#E69F00", "//"),
+    QPYTORCH[0]: ("#0072B2", ""),
+    QPYTORCH[1]: ("#0072B2", "//"),
+}
+"""Color and hatching of everybody beside compiled float32, the unit."""
+
+Facts = dict[str, str | int | float]
 
 
 def compiling(network: str, device: torch.device) -> Facts:
@@ -119,42 +116,35 @@ def compare(network: str, device: torch.device, names: Sequence[Name], quick: bo
         training.train(WARM_UP[device.type])
     once = {name: seconds(training, device, 1)[0] for name, training in running.items()}
     turns = QUICK_TURNS if quick else TURNS if once[LOOP] < LONG else LONG_TURNS
-    order, shuffler = list(names), random.Random(SEED)
-    times: dict[Name, list[tuple[float, float]]] = {name: [] for name in names}
-    for _ in range(turns):
-        shuffler.shuffle(order)
-        for name in order:
-            steps = max(1, round(TURN / once[name]))
-            times[name].append(seconds(running[name], device, steps))
-    return summary(network, device, times)
+    calls = {
+        name: partial(seconds, training, device, max(1, round(TURN / once[name])))
+        for name, training in running.items()
+    }
+    return summary(network, device, take_turns(calls, turns, seed=SEED))
 
 
 def summary(
     network: str, device: torch.device, times: Mapping[Name, Sequence[tuple[float, float]]]
 ) -> list[Row]:
     """A row a contestant, of seconds by the clock and of work in every turn."""
-
-    def ratio(above: Name, below: Name) -> float:
-        pairs = zip(times[above], times[below], strict=True)
-        return median(a / b for (a, _), (b, _) in pairs)
-
+    clocks = {name: [clock for clock, _ in own] for name, own in times.items()}
     rows: list[Row] = []
-    for name, own in times.items():
-        rival = ("QPyTorch", name[1])
+    for (method, rounding), own in clocks.items():
+        rival = clocks.get(("QPyTorch", rounding))
         rows.append(
             {
                 "device": device.type,
                 "threads": torch.get_num_threads(),
                 "network": network,
-                "method": name[0],
-                "rounding": name[1] or "",
+                "method": method,
+                "rounding": rounding or "",
                 "turns": len(own),
-                "milliseconds": 1e3 * median(clock for clock, _ in own),
-                "least_milliseconds": 1e3 * min(clock for clock, _ in own),
-                "process_milliseconds": 1e3 * median(work for _, work in own),
-                "ratio_to_float32_compiled": ratio(name, COMPILED),
-                "ratio_to_float32_eager": ratio(name, EAGER),
-                "speedup_over_qpytorch": ratio(rival, name) if rival in times else "",
+                "milliseconds": 1e3 * median(own),
+                "least_milliseconds": 1e3 * min(own),
+                "process_milliseconds": 1e3 * median(w for _, w in times[method, rounding]),
+                "ratio_to_float32_compiled": ratio(own, clocks[COMPILED]),
+                "ratio_to_float32_eager": ratio(own, clocks[EAGER]),
+                "speedup_over_qpytorch": "" if rival is None else ratio(rival, own),
             }
         )
     return rows
@@ -188,25 +178,66 @@ def compiling_again(device_name: str, threads: int, network: str) -> Facts:
     }
 
 
-def main() -> None:
+def table(rows: Sequence[Row]) -> str:
+    """The steps in Markdown."""
+    header = ("network", "threads", "step", "rounding", "ms", "times float32 compiled")
+    lines = [[*header, "times float32 eager", "times as fast as QPyTorch"]]
+    for row in rows:
+        names = (str(row[name]) for name in ("network", "threads", "method", "rounding"))
+        ratios = (f"{row[f'ratio_to_float32_{unit}']:.2f}" for unit in ("compiled", "eager"))
+        speedup = row["speedup_over_qpytorch"]
+        fast = "" if speedup == "" else f"{speedup:.1f}"
+        lines.append([*names, f"{row['milliseconds']:.1f}", *ratios, fast])
+    return markdown(lines)
+
+
+def draw(rows: Sequence[Row], grown: Sequence[Row], results: Results) -> None:
+    """Steps in compiled float32 ones, and the seconds that the configurations add up to."""
+    from benchmarks.harness import looks
+
+    figure, ((steps, trainings),) = looks.panels(1, 2, figsize=(12, 4.5), width_ratios=(2, 1))
+    groups = sorted({(str(row["network"]), int(row["threads"])) for row in rows})
+    ratios = {
+        (row["network"], row["threads"], row["method"], row["rounding"]): row[
+            "ratio_to_float32_compiled"
+        ]
+        for row in rows
+    }
+    for place, ((method, rounding), (color, hatch)) in enumerate(COLORS.items()):
+        heights = [ratios.get((*group, method, rounding or ""), float("nan")) for group in groups]
+        positions = [index + (place - (len(COLORS) - 1) / 2) / 10 for index in range(len(groups))]
+        text = f"{method} {rounding or ''}".strip()
+        bars = steps.bar(positions, heights, 0.095, color=color, hatch=hatch, label=text)
+        steps.bar_label(bars, fmt="%.1f", fontsize=7)
+    steps.axhline(1, color="0.3", linewidth=1)
+    steps.set_xticks(range(len(groups)), [f"{network}\nthreads: {t}" for network, t in groups])
+    steps.set(yscale="log", ylabel="time of a step, in compiled float32 ones")
+    steps.yaxis.set_major_formatter("{x:g}")
+    steps.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.16))
+    for backend, color in (("compiled", looks.RED), ("eager", looks.ORANGE)):
+        total = list(accumulate(float(row[f"{backend}_seconds"]) for row in grown))
+        trainings.plot(range(1, len(total) + 1), total, color=color, label=backend)
+    trainings.set(xlabel="configurations trained, one epoch each", ylabel="seconds in all")
+    trainings.set_title("plain3, one process" if grown else "")
+    trainings.legend()
+    trainings.grid(alpha=0.3)
+    results.picture(figure)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Measures, writes, draws, prints."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="plain3, all threads, few turns")
+    parser = script.parser(__doc__, "plain3, all threads, few turns")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--network", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    device, quick = arguments.device, arguments.quick
-    suffix = "" if device == "cpu" else f"_{device}"
-    path = arguments.output / f"training_step{suffix}.csv"
-    networks = [SMALL] if quick else arguments.network
-
+    options = parser.parse_args(argv)
+    device, quick = options.device, options.quick
+    stem = "training_step" if device == "cpu" else f"training_step_{device}"
+    results = Results(script.folder(options, "speed"), stem)
+    networks = [SMALL] if quick else options.network
     find_ninja()
     every = os.cpu_count() or 1
     counts = [every] if quick or device == "cuda" else sorted({1, every})
-    rows, grown, steps = list[Row](), list[Row](), list[Facts]()
-    whole: dict[str, object] = {}
+    rows, grown, steps, measured = list[Row](), list[Row](), list[Facts](), list[Facts]()
     with TemporaryDirectory() as folder:
         for network, threads in product(networks, counts):
             if threads < every and network != SMALL:
@@ -218,51 +249,25 @@ def main() -> None:
                 facts |= pool.apply(compiling_again, (device, threads, network))
             rows += own
             steps.append(facts)
-            write_table(rows, path)
+            results.table(rows)
             print(json.dumps(facts, indent=2), table(own), sep="\n", flush=True)
         if SMALL in networks:
             with process(every, f"{folder}/{SMALL}-{every}") as pool:
                 grown = pool.apply(growth, (device, *(QUICK_GROWTH if quick else GROWTH)))
-            write_table(grown, path.with_stem(f"{path.stem}_growth"))
-            whole = trainings(device, counts, quick, folder)
-    settings = {"seed": SEED, "device": device, "qtorch": version("qtorch")}
+            results.table(grown, "growth")
+            sizes = (64, 1, 1) if quick else (IMAGES, CORPUS_EPOCHS, QUICK_TURNS)
+            for threads in counts:
+                with process(threads, f"{folder}/{SMALL}-{threads}") as pool:
+                    seconds = pool.apply(measurements, (device, *sizes))
+                measured.append({"threads": threads, **seconds})
+    settings: dict[str, object] = {"seed": SEED, "device": device}
     if device == "cuda":
         settings["gpu"] = torch.cuda.get_device_name()
-    graphs_of = [int(row["graphs"]) for row in grown]
-    result = {
-        **settings,
-        "steps": steps,
-        "recompilations_over_configurations": graphs_of[-1] - graphs_of[0] if grown else "",
-        **whole,
-        "projected": projected(rows),
-        "targets": verdicts(rows),
-    }
-    write_facts(result, path.with_suffix(".json"))
-    draw(rows, grown, path.with_suffix(".png"))
-    print(json.dumps({**whole, "projected": projected(rows)}, indent=2))
-    print(table(rows), *verdicts(rows), sep="\n")
-
-
-def trainings(device: str, counts: Sequence[int], quick: bool, folder: str) -> dict[str, object]:
-    """Measurements, several at once and stacked ones, by the number of threads."""
-    images, epochs, turns = (64, 1, 1) if quick else (IMAGES, CORPUS_EPOCHS, QUICK_TURNS)
-    measured, batched = list[Facts](), list[Facts]()
-    for threads in counts:
-        with process(threads, f"{folder}/{SMALL}-{threads}") as pool:
-            known: Facts = {"threads": threads}
-            measured.append(known | pool.apply(measurements, (device, images, epochs, turns)))
-            batched.append(known | pool.apply(stacked, (device, QUICK_TURNS if quick else TURNS)))
-    every = counts[-1]
-    crowds = [
-        (count, max(1, every // count))
-        for count in sorted({1, every} if device == "cpu" else {1, 2, 4})
-    ]
-    sizes = (64, 2, 1) if quick else CROWD
-    return {
-        "measurements": measured,
-        "stacked": batched,
-        "several_processes": several_processes(crowds, device, *sizes, f"{folder}/{SMALL}"),
-    }
+    graphs_of = [int(row["graphs"]) for row in grown] or [0]
+    again = {"recompilations_over_configurations": graphs_of[-1] - graphs_of[0]}
+    results.record({**settings, "steps": steps, **again, "measurements": measured}, ["qtorch"])
+    draw(rows, grown, results)
+    print(json.dumps(measured, indent=2), table(rows), sep="\n")
 
 
 if __name__ == "__main__":

@@ -22,43 +22,6 @@ CAPS: Final = 10
 """Memory caps under which a recommendation is judged, equally spaced up to the largest memory."""
 
 
-def coverage(interval: NDArray[np.float64], errors: NDArray[np.float64]) -> float:
-    """The share of true errors that lie in their intervals: 0.9 where 90% intervals are right.
-
-    Args:
-        interval: Shape (2, m), bounds, such as those of :attr:`Prediction.interval` where nothing
-            was measured.
-        errors: Shape (m,), the true errors, one at least.
-
-    >>> coverage(np.array([[0.1, 0.3], [0.2, 0.4]]), np.array([0.15, 0.5]))
-    0.5
-    """
-    low, high = interval
-    return float(((low <= errors) & (errors <= high)).mean())
-
-
-def claimed_and_right(prediction: Prediction, errors: NDArray[np.float64]) -> tuple[float, float]:
-    """How often recommendations say that they are right, and how often they are.
-
-    Right is an error within 0.01 of the lowest under the cap; means over ten memory caps, as in
-    :attr:`Quality.recommendation_regret`.
-
-    Args:
-        prediction: Of a task.
-        errors: Shape (d,), the true errors.
-
-    Returns:
-        The mean probability that was claimed, and the share that was right.
-    """
-    memory = prediction.memory
-    claimed, right = [], []
-    for cap in np.linspace(memory.min(), memory.max(), CAPS + 1)[1:]:
-        recommended = prediction.recommend(cap)
-        claimed.append(recommended.probability)
-        right.append(errors[recommended.index] <= errors[memory <= cap].min() + RIGHT)
-    return float(np.mean(claimed)), float(np.mean(right))
-
-
 @dataclass(frozen=True, slots=True)
 class Quality:
     """How close a prediction comes to the truth of a task; lower is better throughout.
@@ -120,4 +83,45 @@ class Quality:
             ),
             recommendation_regret=float(np.mean(regrets)),
             relative_memory=float(memory[measured].sum() / memory.sum()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How far what a prediction says about its own uncertainty holds.
+
+    Attributes:
+        coverage: Share of the errors not measured that lie in their 90% interval; NaN where all
+            were measured.
+        area: Absolute difference of the expected dominated area and the true one: HyperDiff
+            without its bias, for the frontier of expected errors dominates less than is to be
+            expected.
+        right: Share of recommendations, without a cap and under each of nine, whose true error is
+            within ``prediction.RIGHT`` of the lowest.
+        claimed: Mean probability that the recommendations claimed for that.
+    """
+
+    coverage: float
+    area: float
+    right: float
+    claimed: float
+
+    @classmethod
+    def of(cls, prediction: Prediction, errors: NDArray[np.float64]) -> Calibration:
+        """Compares what a prediction claims with the true errors, shape (d,)."""
+        memory = prediction.memory
+        low, high = prediction.interval
+        inside = ((low <= errors) & (errors <= high))[~prediction.measured]
+        points = np.column_stack((scale(memory), errors))
+        expected, _, _ = prediction.dominated_area
+        smallest, largest = float(memory.min()), float(memory.max())
+        recommended = [
+            (prediction.recommend(cap), errors[memory <= cap].min())
+            for cap in np.linspace(smallest, largest, CAPS + 1)[1:]
+        ]
+        return cls(
+            coverage=float(inside.mean()) if inside.size else np.nan,
+            area=abs(expected - pareto.hypervolume(points, REFERENCE)),
+            right=float(np.mean([errors[r.index] <= best + RIGHT for r, best in recommended])),
+            claimed=float(np.mean([r.probability for r, _ in recommended])),
         )

@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 
 from optuna_peppp.configurations.space import ConfigurationSpace
-from optuna_peppp.evaluation.quality import Quality, claimed_and_right, coverage
-from optuna_peppp.meta.factor_model import FactorModel
-from optuna_peppp.meta.model import MetaModel
-from optuna_peppp.meta.prior import TaskPrior
+from optuna_peppp.evaluation.quality import Calibration, Quality
 from optuna_peppp.prediction import Prediction
 
 
@@ -72,41 +69,41 @@ def test_equal_memories_are_no_division_by_zero() -> None:
     assert result.recommendation_regret == pytest.approx(0.1)
 
 
-def test_coverage_is_the_share_within_closed_intervals() -> None:
-    interval = np.array([[0.1, 0.2, 0.3, 0.4], [0.2, 0.2, 0.5, 0.6]])
-    assert coverage(interval, np.array([0.1, 0.2, 0.51, 0.39])) == 0.5
+def prediction_of(mean: Any, std: Any, measured: Any, draws: Any) -> Prediction:
+    space = ConfigurationSpace({"configuration": range(len(mean))})
+    memory = np.arange(1.0, len(mean) + 1)
+    arrays = (np.array(values) for values in (mean, std, measured, draws))
+    return Prediction(space, memory, *arrays)
 
 
-def test_claims_and_what_was_right_by_hand() -> None:
-    # Under the smaller five caps there is the first alone; then the second is believed to be
-    # better, in three of four draws.
-    memory, mean = np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.4, 0.6])
-    draws = np.array([[0.5, 0.4, 0.6]] * 3 + [[0.3, 0.4, 0.6]])
-    space = ConfigurationSpace({"configuration": range(3)})
-    prediction = Prediction(space, memory, mean, np.ones(3), np.zeros(3, bool), draws)
-    claimed, right = claimed_and_right(prediction, np.array([0.3, 0.4, 0.2]))
-    assert claimed == pytest.approx((4 * 1 + 6 * 0.75) / 10)
-    # Of the six caps that admit the second, it is nowhere within 0.01 of the first.
-    assert right == pytest.approx(4 / 10)
-    _, right = claimed_and_right(prediction, np.array([0.409, 0.4, 0.395]))
-    assert right == 1
+def test_calibration_by_hand() -> None:
+    # What was measured has no interval; of the other three one is missed.
+    mean, std, measured = [0.9, 0.6, 0.5, 0.1], [0.0, 0.01, 0.01, 0.01], [True] + [False] * 3
+    draws = np.array([mean, [0.9, 0.6, 0.5, 0.7]])
+    errors = np.array([0.9, 0.6, 0.55, 0.1])
+    prediction = prediction_of(mean, std, measured, draws)
+    low, high = prediction.interval
+    inside = ((low <= errors) & (errors <= high))[1:]
+    found = Calibration.of(prediction, errors)
+    assert found.coverage == pytest.approx(inside.mean())
+    # All recommendations are those of the truth; the last is so in one of two draws.
+    assert found.right == 1
+    assert found.claimed == pytest.approx(0.95)
 
 
-def test_intervals_and_claims_of_tasks_like_the_past_hold() -> None:
-    """On tasks that are what the prior says, what is claimed is what is found."""
-    d, rng = 12, np.random.default_rng(3)
-    model = FactorModel(np.linspace(0.6, 0.4, d), 0.04 * rng.normal(size=(d, 2)), np.full(d, 4e-4))
-    prior = TaskPrior((model,), np.ones((1, 2)), np.ones((1, 1)))
-    space = ConfigurationSpace({"configuration": range(d)})
-    errors = np.full((2, d), 0.5)
-    meta = MetaModel(space, ("a", "b"), errors, np.eye(d)[:, :1], errors[0], np.ones(d), prior)
-    covered, off = [], []
-    for truth in prior.condition([], []).draws(300, seed=0):
-        where = rng.permutation(d)[:2]
-        prediction = Prediction.from_measurements(meta, np.arange(1, d + 1), where, truth[where])
-        unknown = ~prediction.measured
-        covered.append(coverage(prediction.interval[:, unknown], truth[unknown]))
-        claimed, right = claimed_and_right(prediction, truth)
-        off.append(right - claimed)
-    for found, expected in ((covered, 0.9), (off, 0.0)):
-        assert abs(np.mean(found) - expected) < 3 * np.std(found) / np.sqrt(300)
+def test_a_wrong_recommendation_is_not_right() -> None:
+    mean = [0.9, 0.1, 0.5]
+    prediction = prediction_of(mean, [0.0] * 3, [False] * 3, [mean])
+    found = Calibration.of(prediction, np.array([0.9, 0.8, 0.2]))
+    # Under the last cap, and there only, another configuration is better.
+    assert found.right == pytest.approx(0.9)
+    assert found.claimed == 1
+    assert found.coverage == pytest.approx(1 / 3)
+
+
+def test_where_all_was_measured_no_interval_is_left() -> None:
+    mean = [0.9, 0.1]
+    found = Calibration.of(prediction_of(mean, [0.0] * 2, [True] * 2, [mean]), np.array(mean))
+    assert np.isnan(found.coverage)
+    assert found.area == pytest.approx(0)
+    assert (found.right, found.claimed) == (1, 1)

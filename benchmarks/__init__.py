@@ -1,0 +1,1 @@
+"""Benchmarks: how good, how fast, and how close to the paper; run one as ``python -m``."""

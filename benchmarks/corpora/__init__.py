@@ -1,0 +1,1 @@
+"""Corpora: measured, measured again, described."""

@@ -1,0 +1,1 @@
+"""What users gain, on real trainings: ``python -m benchmarks.demonstrations.digits_truth``."""

@@ -1,0 +1,1 @@
+"""The paper's figures, from its authors' matrices: ``python -m benchmarks.paper.figures``."""

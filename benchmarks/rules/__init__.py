@@ -1,0 +1,1 @@
+"""The rule of choosing beside others: ``python -m benchmarks.rules.compare``."""

@@ -1,0 +1,1 @@
+"""Every sampler on the same tasks, seeds and budgets: ``python -m benchmarks.samplers.compare``."""

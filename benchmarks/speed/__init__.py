@@ -1,0 +1,1 @@
+"""Times, beside rivals that give the same answers: ``python -m benchmarks.speed.ask``."""

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.harness.tables import read
+from benchmarks.speed import quantizer
+from optuna_peppp.configurations.formats import FloatFormat
+from optuna_peppp.lowprecision import quantize
+
+CPU = torch.device("cpu")
+FORMAT = FloatFormat(4, 3)
+COLUMNS = [
+    "device",
+    "threads",
+    "format",
+    "size",
+    "method",
+    "rounding",
+    "turns",
+    "microseconds",
+    "least_microseconds",
+    "gigabytes_per_second",
+    "ratio_to_copy",
+    "speedup_over_qpytorch",
+]
+
+
+@pytest.fixture
+def backends(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What rounds under each name: to begin with, the eager backend under every one."""
+    original = quantize
+
+    def eager(x: Tensor, fmt: FloatFormat, *arguments: Any) -> Tensor:
+        rounded: Tensor = original(x, fmt, *arguments)
+        return rounded
+
+    named: dict[str, Any] = dict.fromkeys(quantizer.METHODS, eager)
+
+    def by_name(x: Tensor, fmt: FloatFormat, *arguments: Any, backend: str) -> Tensor:
+        rounded: Tensor = named[backend](x, fmt, *arguments)
+        return rounded
+
+    monkeypatch.setattr(quantizer, "quantize", by_name)
+    return named
+
+
+def test_equal_answers_pass(backends: dict[str, Any]) -> None:
+    for fmt in quantizer.FORMATS:
+        quantizer.check(fmt, CPU, quantizer.METHODS)
+
+
+@pytest.mark.parametrize(
+    ("backend", "rounding", "message"),
+    [
+        ("compiled", "nearest", r"compiled and eager nearest of 1-4-3 differ in 1 of 2097152"),
+        ("compiled", "stochastic", r"compiled and eager stochastic of 1-4-3 differ in 1 of"),
+        ("qpytorch", "nearest", r"ours and QPyTorch's nearest of 1-4-3 differ in 1 of"),
+    ],
+)
+def test_one_other_number_is_found(
+    backends: dict[str, Any], backend: str, rounding: str, message: str
+) -> None:
+    eager = backends["eager"]
+
+    def wrong(x: Tensor, fmt: FloatFormat, own: str = "nearest", *arguments: Any) -> Tensor:
+        rounded: Tensor = eager(x, fmt, own, *arguments)
+        if own == rounding:
+            rounded[-1] = -rounded[-1]
+        return rounded
+
+    backends[backend] = wrong
+    with pytest.raises(RuntimeError, match=message):
+        quantizer.check(FORMAT, CPU, quantizer.METHODS)
+    if backend == "qpytorch":
+        quantizer.check(FORMAT, CPU, quantizer.METHODS[:2])
+
+
+def test_zeros_of_other_signs_differ_and_nan_does_not() -> None:
+    nans = torch.tensor([0x7FC00000, 0x7F800001], dtype=torch.int32).view(torch.float32)
+    quantizer._require_equal(nans, nans.flip(0), "two")
+    with pytest.raises(RuntimeError, match="two differ in 1 of 2 numbers"):
+        quantizer._require_equal(torch.tensor([0.0, 1.0]), torch.tensor([-0.0, 1.0]), "two")
+
+
+def test_biased_stochastic_rounding_is_found(backends: dict[str, Any]) -> None:
+    eager = backends["eager"]
+
+    def pushed(x: Tensor, fmt: FloatFormat, *arguments: Any) -> Tensor:
+        rounded: Tensor = eager(x + (x > 0.5) * 0.02 * 2.0**-fmt.mantissa, fmt, *arguments)
+        return rounded
+
+    backends["qpytorch"] = pushed
+    with pytest.raises(RuntimeError, match=r"of 1\.0125.* to 1-4-3: .* have different means"):
+        quantizer.check_stochastic(FORMAT, CPU)
+    backends["qpytorch"] = lambda x, fmt, *_: eager(x, fmt)
+    with pytest.raises(RuntimeError, match=r"to 1-4-3 does not go to both neighbours"):
+        quantizer.check_stochastic(FORMAT, CPU)
+
+
+def test_every_configuration_rounds_to_both_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(
+        quantizer,
+        "quantize",
+        lambda x, fmt, rounding, *, backend: asked.append((str(fmt), rounding, backend)),
+    )
+    quantizer.every_configuration(CPU)
+    assert len(asked) == 99 * 2 * 2
+    assert len(set(asked)) == (11 + 9) * 2
+    assert {backend for _, _, backend in asked} == {"compiled"}
+
+
+@pytest.mark.slow
+def test_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quantizer.main(["--quick", "--output", str(tmp_path)])
+    rows = read(tmp_path / "quantizer.csv")
+    assert list(rows[0]) == COLUMNS
+    settings = json.loads((tmp_path / "quantizer.json").read_text())
+    measured = settings["measured"]
+    assert settings["qtorch"]
+    for facts in measured:
+        assert facts["recompilations"] == 0
+        overhead = facts["overhead_compiled_nearest_microseconds"]
+        assert facts["compile_nearest_seconds"] > overhead / 1e6
+        assert facts["bandwidth_gigabytes_per_second"] > 0
+    names = [
+        name
+        for name in quantizer.STYLES
+        if name[0] != "qpytorch" or not measured[0]["qpytorch_left_out"]
+    ]
+    assert [(row["method"], row["rounding"]) for row in rows[: len(names)]] == names
+    assert len(rows) == len(measured) * len(quantizer.QUICK) * len(quantizer.FORMATS) * len(names)
+    assert (tmp_path / "quantizer.png").stat().st_size > 0
+    assert "| threads | rounding | format |" in capsys.readouterr().out
