@@ -110,10 +110,14 @@ def train(
     settings: dict[str, Any] = {"lr": learning_rate, "weight_decay": weight_decay}
     if optimizer == "sgd":
         settings["momentum"] = momentum
-    update = LowPrecisionOptimizer(OPTIMIZERS[optimizer](model.parameters(), **settings), quantizer)
     batches = Batches(data, device)
-    step = TrainingStep(network, update, batches, quantizer)
     with RandomStreams(seed, device).lent():
+        # Nothing is drawn here, but a compiler puts back the random state that it found, which
+        # may be that of a training in another thread.
+        update = LowPrecisionOptimizer(
+            OPTIMIZERS[optimizer](model.parameters(), **settings), quantizer
+        )
+        step = TrainingStep(network, update, batches, quantizer)
         fits = device.type == "cuda" and convolutions_fit_tf32(
             model, precision, scheme, batches.sample()
         )
