@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -183,7 +182,8 @@ def tune(
             from optuna_peppp.report.page import as_page, write_page
 
             settings = {
-                **asdict(experiment),
+                **experiment.settings(),
+                "device": device,
                 "learned_from": str(Source.named(corpus, rank, meta)),
                 "rank": rank,
                 "strategy": strategy,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 import optuna
@@ -21,6 +21,7 @@ from optuna_peppp.studies.memo import Memo, Source
 from optuna_peppp.studies.patience import Pace
 from optuna_peppp.studies.results import predict
 from optuna_peppp.studies.sampler import PEPPPSampler
+from optuna_peppp.studies.settings import check_settings
 from optuna_peppp.studies.storage import experimental, open_storage
 from optuna_peppp.studies.turns import Turns
 from optuna_peppp.text import printable
@@ -100,7 +101,7 @@ class Tuning:
                 "cannot set; use PEPPPSampler with an objective of your own"
             )
         memory = experiment.memory(model.space)
-        settings = {name: v for name, v in asdict(experiment).items() if name != "device"}
+        settings = experiment.settings()
         pace = pace or Pace()
         study = optuna.create_study(
             storage=None if storage is None else open_storage(storage, create=True, pace=pace),
@@ -111,7 +112,8 @@ class Tuning:
         named = _named(study_name, storage)
         if _ATTRIBUTE in study.user_attrs:
             before = Memo.parse(study.user_attrs[_ATTRIBUTE], named)
-            _check_settings(before, settings, named)
+            # What an older version did not store is what it did without being told.
+            check_settings(named, settings | before.experiment, settings, "--study-name")
             before.check_space(model.space, source, named)
             if source == before.source:
                 _warn_of_changes(before, checksum, named)
@@ -255,15 +257,6 @@ _DIRECTIONS: Final = [optuna.study.StudyDirection.MINIMIZE] * 2
 def _named(study_name: str, storage: str | None) -> str:
     """A study in messages."""
     return f"study {study_name!r} in {shown(storage) if storage else 'memory'}"
-
-
-def _check_settings(memo: Memo, settings: dict[str, Any], named: str) -> None:
-    for name, value in memo.experiment.items():
-        if settings.get(name) != value:
-            raise ValueError(
-                f"{named} measures with {name} {value}, not {settings.get(name)}; ask for that or "
-                "choose another --study-name"
-            )
 
 
 def _warn_of_changes(memo: Memo, checksum: str, named: str) -> None:

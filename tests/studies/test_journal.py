@@ -193,7 +193,7 @@ class Server:
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     redis = pytest.importorskip("redis")
     one = Server()
-    monkeypatch.setattr(redis.Redis, "from_url", lambda _: one)
+    monkeypatch.setattr(redis.Redis, "from_url", lambda _, **settings: one)
     return one
 
 
