@@ -26,7 +26,7 @@ def tune(
     place: Place, data: str, corpus: Path, start: Callable[..., Worker]
 ) -> Callable[..., Worker]:
     """Starts a worker on the same study as the others; with further options."""
-    experiment = ["--data", data, "--epochs", 1, "--image-size", 8]
+    experiment = ["--data", data, "--epochs", 1, "--image-size", 8, "--no-baseline"]
     learning = ["--corpus", corpus, "--rank", 1]
     return partial(start, "tune", *experiment, *learning, "--storage", place.url)
 
