@@ -21,12 +21,15 @@ chosen is the smallest rank k whose excess, at its best h, is within its one sta
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 
+from optuna_peppp.completion.proximal import decompose
 from optuna_peppp.completion.softimpute import soft_impute_path
 
 _FOLDS: Final = 5
@@ -36,6 +39,10 @@ _RANKS: Final = (2, 3, 4, 5)
 _SHRINKAGES: Final = 10.0 ** -np.arange(0, 2.5, 0.5)
 """Relative to the largest singular value of what the main effects leave over; at 1 they stand
 alone."""
+
+_LARGE: Final = 10_000
+"""Entries of a matrix up to which the rank of L is not limited. In larger ones it is, to the
+largest that is tried: quicker by far, and what was held out is predicted no worse."""
 
 _TOLERANCE: Final = 1e-2
 """Cross-validation compares errors that differ by far more."""
@@ -126,10 +133,15 @@ class Completed:
             shrinkages = _SHRINKAGES * max(float(np.linalg.norm(residual, 2)), 1e-6)
         else:
             shrinkages = np.array([shrinkage])
-        selection, residuals = _cross_validate(given, ranks, shrinkages)
-        (solution,) = _completions(given, np.array([selection.shrinkage]), tolerance=1e-4)
-        embeddings = np.linalg.svd(solution, full_matrices=False)[2][: selection.rank].T
-        matrix = np.clip(solution @ embeddings @ embeddings.T, 0.0, 1.0)
+        limit = max(ranks) if given.size > _LARGE else possible
+        selection, residuals = _cross_validate(given, ranks, shrinkages, limit)
+        shrinkages = np.array([selection.shrinkage])
+        ((left, values, right),) = _completions(
+            given, shrinkages, selection.rank, limit, tolerance=1e-4
+        )
+        embeddings = right[:, : selection.rank]
+        matrix = left[:, : selection.rank] * values[: selection.rank] @ embeddings.T
+        matrix = np.clip(matrix, 0.0, 1.0)
         return cls(matrix, embeddings, residuals, selection)
 
 
@@ -149,21 +161,29 @@ def main_effects(errors: ArrayLike) -> NDArray[np.float64]:
     array([[0.238, 0.343],
            [0.21 , 0.314]])
     """
-    given = np.asarray(errors, dtype=np.float64)
-    observed = ~np.isnan(given)
-    mean = given[observed].mean()
-    centred = np.where(observed, given - mean, 0.0)
+    rows, columns = _effects(np.asarray(errors, dtype=np.float64))
+    effects: NDArray[np.float64] = rows[:, None] + columns
+    return effects
+
+
+def _effects(errors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Parts of A (Eq. 1): mean + r, shape (n,), and c, shape (d,)."""
+    unobserved = np.isnan(errors)
+    mean = errors[~unobserved].mean()
+    centred = np.where(unobserved, 0.0, errors - mean)
+    observed = csr_array(~unobserved, dtype=np.float64)
+    across = observed.T.tocsr()
     per_row, per_column = 1 + observed.sum(axis=1), 1 + observed.sum(axis=0)
-    rows, columns = np.zeros(given.shape[0]), np.zeros(given.shape[1])
+    sums_of_rows, sums_of_columns = centred.sum(axis=1), centred.sum(axis=0)
+    rows, columns = np.zeros(errors.shape[0]), np.zeros(errors.shape[1])
     for _ in range(_SWEEPS):
         before = columns
         # Eq. 2.
-        rows = (centred.sum(axis=1) - observed @ columns) / per_row
-        columns = (centred.sum(axis=0) - rows @ observed) / per_column
+        rows = (sums_of_rows - observed @ columns) / per_row
+        columns = (sums_of_columns - across @ rows) / per_column
         if np.abs(columns - before).max() < _STILL:
             break
-    effects: NDArray[np.float64] = mean + rows[:, None] + columns  # Eq. 1
-    return effects
+    return mean + rows, columns
 
 
 _SWEEPS: Final = 1000
@@ -171,34 +191,52 @@ _STILL: Final = 1e-10
 
 
 def _completions(
-    errors: NDArray[np.float64], shrinkages: NDArray[np.float64], *, tolerance: float
-) -> list[NDArray[np.float64]]:
-    """A + L for every shrinkage, descending, each started from the one before."""
-    effects = main_effects(errors)
-    path = soft_impute_path(errors, shrinkages, offset=effects, tol=tolerance)
-    return [effects + step.left * step.singular_values @ step.right.T for step in path]
+    errors: NDArray[np.float64],
+    shrinkages: NDArray[np.float64],
+    count: int,
+    limit: int,
+    *,
+    tolerance: float,
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]:
+    """The singular value decompositions of A + L, of left and right vectors as columns.
+
+    For every shrinkage, descending, each started from the one before. L is at most of rank
+    ``limit``; ``count`` singular values are there at least.
+    """
+    rows, columns = _effects(errors)
+    ones = np.ones_like(rows), np.ones_like(columns)
+    effects = np.column_stack((rows, ones[0])), np.column_stack((ones[1], columns))
+    offset = rows[:, None] + columns
+    for step in soft_impute_path(errors, shrinkages, rank=limit, offset=offset, tol=tolerance):
+        # Vectors of singular value zero make up for what L lacks to ``count``.
+        lacking = max(count - 2 - len(step.singular_values), 0)
+        left, right = (np.zeros((len(side), lacking)) for side in ones)
+        yield decompose(
+            np.hstack((effects[0], step.left * step.singular_values, left)),
+            np.hstack((effects[1], step.right, right)),
+        )
 
 
 def _cross_validate(
-    errors: NDArray[np.float64], ranks: tuple[int, ...], shrinkages: NDArray[np.float64]
+    errors: NDArray[np.float64], ranks: tuple[int, ...], shrinkages: NDArray[np.float64], limit: int
 ) -> tuple[Selection, NDArray[np.float64]]:
     """The selection, and out-of-fold residuals (n, d) of what was selected."""
     entries = np.argwhere(~np.isnan(errors))
     entries = np.random.default_rng(0).permutation(entries)
-    folds = min(_FOLDS, len(entries))
-    residuals = np.full((len(shrinkages), len(ranks), *errors.shape), np.nan)
+    folds, count = min(_FOLDS, len(entries)), max(ranks)
+    residuals = np.empty((len(shrinkages), len(entries), len(ranks)))
     scores = np.empty((folds, len(shrinkages), len(ranks)))
     for fold in range(folds):
         rows, columns = entries[fold::folds].T
         training = errors.copy()
         training[rows, columns] = np.nan
-        for i, solution in enumerate(_completions(training, shrinkages, tolerance=_TOLERANCE)):
-            u, singular_values, vt = np.linalg.svd(solution, full_matrices=False)
-            for j, rank in enumerate(ranks):
-                predicted = np.clip(u[:, :rank] * singular_values[:rank] @ vt[:rank], 0.0, 1.0)
-                held_out = (errors - predicted)[rows, columns]
-                residuals[i, j, rows, columns] = held_out
-                scores[fold, i, j] = np.square(held_out).mean()
+        solutions = _completions(training, shrinkages, count, limit, tolerance=_TOLERANCE)
+        for i, (left, values, right) in enumerate(solutions):
+            terms = left[rows, :count] * values[:count] * right[columns, :count]
+            predicted = np.clip(terms.cumsum(axis=1)[:, np.array(ranks) - 1], 0.0, 1.0)
+            held_out = errors[rows, columns, None] - predicted
+            residuals[i, fold::folds] = held_out
+            scores[fold, i] = np.square(held_out).mean(axis=0)
     means = scores.mean(axis=0)
     best = np.unravel_index(means.argmin(), means.shape)
     excess = scores - scores[:, best[0], best[1]][:, None, None]  # Eq. 3
@@ -216,7 +254,6 @@ def _cross_validate(
     )
     position = next(j for j, c in enumerate(candidates) if c.excess <= c.standard_error)
     picked = candidates[position]
-    return (
-        Selection(picked.rank, picked.shrinkage, len(entries), errors.size, candidates),
-        residuals[chosen[position], position],
-    )
+    selected = np.full(errors.shape, np.nan)
+    selected[*entries.T] = residuals[chosen[position], :, position]
+    return Selection(picked.rank, picked.shrinkage, len(entries), errors.size, candidates), selected

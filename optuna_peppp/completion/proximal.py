@@ -25,18 +25,16 @@ import math
 from typing import Final
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
+
+from optuna_peppp.completion.iterates import Dense, Factored, Problem, is_low, less
 
 Matrix = NDArray[np.float64]
 
 _GROWTH: Final = 1.05
 """The step grows by this factor an iteration until backtracking halves it. With a share p
 observed, steps of about 1 / p hold, where plain SoftImpute takes 1."""
-
-_FEW: Final = 1 / 6
-"""Up to this share of eigenvectors it is quicker to compute only them. Measured."""
 
 _SWEEPS: Final = 10
 _SWEEP_RANK: Final = 10
@@ -74,8 +72,12 @@ def solve(
         Factors (n, r) and (d, r) of the solution, the number of iterations, the gap.
     """
     step = 1 / float(weights.mean())
+    kind: type[Problem] = Factored if is_low(rank, weights.shape) else Dense
+    problem = kind.of(weights, weighted)
     if start is None:
-        left, right = _alternating(weights, weighted, shrinkage, step, min(rank, _SWEEP_RANK))
+        origin = problem.at(np.zeros((len(weights), 0)), np.zeros((weights.shape[1], 0)))
+        first = origin.descended(step, shrinkage, min(rank, _SWEEP_RANK), _SWEEP_RANK)
+        left, right = _alternating(weights, weighted, shrinkage, *first)
     else:
         left, right = start
     old_left, old_right, momentum = left, right, 1.0
@@ -85,22 +87,17 @@ def solve(
         # Nesterov's extrapolation (Eq. 2).
         following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
         inertia = (momentum - 1) / following
-        ahead = _difference((1 + inertia) * left, right, inertia * old_left, old_right)
-        gradient = weights * ahead - weighted
+        ahead = problem.at(*less((1 + inertia) * left, right, inertia * old_left, old_right))
         while True:
-            new_left, new_right = _shrink(  # Eq. 3
-                ahead - step * gradient, shrinkage * step, rank, left.shape[1] + 5
-            )
-            move = new_left @ new_right.T - ahead
-            bend = weights * move
-            square, curvature = float(np.vdot(move, move)), float(np.vdot(move, bend))
+            new_left, new_right = ahead.descended(step, shrinkage, rank, left.shape[1] + 5)  # Eq. 3
+            move = ahead.to(new_left, new_right)
             # Eq. 4. No weight exceeds 1: a step of 1 always descends.
-            if step <= 1 or step * curvature <= square:
+            if step <= 1 or step * move.curvature <= move.square:
                 break
-            step = max(1.0, min(step / 2, square / curvature))
-        gap = float(np.linalg.norm(bend - move / step)) / shrinkage  # Eq. 5
+            step = max(1.0, min(step / 2, move.square / move.curvature))
+        gap = move.subgradient(step) / shrinkage  # Eq. 5
         # Restart where the step turns against the momentum (Eq. 6; O'Donoghue and Candes, 2015).
-        against = np.vdot(move, _difference(new_left, new_right, left, right)) < 0
+        against = move.inner(*less(new_left, new_right, left, right)) < 0
         old_left, old_right = (new_left, new_right) if against else (left, right)
         momentum = 1.0 if against else following
         left, right = new_left, new_right
@@ -108,24 +105,18 @@ def solve(
     return left, right, iterations, gap
 
 
-def _difference(left: Matrix, right: Matrix, old_left: Matrix, old_right: Matrix) -> Matrix:
-    """One product of factors less another."""
-    return np.hstack((left, -old_left)) @ np.hstack((right, old_right)).T
-
-
 def _alternating(
-    weights: Matrix, weighted: Matrix, shrinkage: float, step: float, rank: int
+    weights: Matrix, weighted: Matrix, shrinkage: float, left: Matrix, right: Matrix
 ) -> tuple[Matrix, Matrix]:
     """Where to start from: a proximal gradient step from zero, then alternating least squares.
 
-    These lower
+    ``left`` and ``right`` are the factors of that step. The sweeps lower
 
         1/2 sum_ij w_ij (A B' - E)_ij^2 + shrinkage / 2 (||A||^2 + ||B||^2)                      (7)
 
     over A (n, rank) and B (d, rank), of which the minimum is that of Eq. 1 (Hastie et al., 2015,
     Theorem 1), and touch observed entries only.
     """
-    left, right = _shrink(step * weighted, shrinkage * step, rank, rank)
     by_row, sums_by_row = scipy.sparse.csr_array(weights), scipy.sparse.csr_array(weighted)
     by_column, sums_by_column = by_row.T.tocsr(), sums_by_row.T.tocsr()
     for _ in range(_SWEEPS):
@@ -145,35 +136,6 @@ def _ridge(
     normal = (weights @ products).reshape(weights.shape[0], rank, rank)
     normal += max(shrinkage, _REGULAR) * np.eye(rank)
     return np.linalg.solve(normal, (sums @ factor)[:, :, None])[:, :, 0]
-
-
-def _shrink(matrix: Matrix, threshold: float, rank: int, guess: int) -> tuple[Matrix, Matrix]:
-    """The singular values of a matrix, lessened by a threshold; those above it, at most ``rank``.
-
-    Works on the Gram matrix of the shorter side, of which only the leading ``guess`` eigenvectors
-    are computed if they turn out to be enough.
-
-    Returns:
-        Left (n, r) and right (d, r), of which the product is the result.
-    """
-    if len(matrix) > matrix.shape[1]:
-        right, left = _shrink(matrix.T, threshold, rank, guess)
-        return left, right
-    size = len(matrix)
-    gram = matrix @ matrix.T
-    while True:
-        guess = min(guess, rank)
-        first = size - guess if guess <= _FEW * size else 0
-        squares, vectors = scipy.linalg.eigh(
-            gram, subset_by_index=(first, size - 1) if first else None, check_finite=False
-        )
-        values, vectors = np.sqrt(np.maximum(squares[-rank:], 0)), vectors[:, -rank:]
-        if first == 0 or guess == rank or values[0] <= threshold:
-            break
-        guess *= 2
-    kept = values > threshold
-    vectors = vectors[:, kept]
-    return vectors * (1 - threshold / values[kept]), matrix.T @ vectors
 
 
 def decompose(left: Matrix, right: Matrix) -> tuple[Matrix, Matrix, Matrix]:

@@ -1,6 +1,6 @@
 """Learning the prior of a new task's errors from past tasks, measured completely or in part.
 
-Tasks that are left out, one at a time, judge what is learned from the others:
+Tasks that are left out, one at a time, up to a hundred, judge what is learned from the others:
 
 - factor models of rank 2 to 5 are averaged, each at every scale, with the weights that make the
   left-out tasks most likely;
@@ -40,6 +40,9 @@ _RANKS: Final = (2, 3, 4, 5)
 
 _MEASURED: Final = (1, 3, 9)
 """Numbers of measurements from which a left-out task is predicted."""
+
+_LEFT_OUT: Final = 100
+"""Tasks that are left out at most, drawn at random: so many tell what scales and transforms do."""
 
 _ITERATIONS: Final = 60
 _STILL: Final = 1e-4
@@ -137,12 +140,14 @@ class Fitted:
     Attributes:
         transform: How errors enter.
         model: Of all n tasks.
-        left_out: Without one of the tasks, for each.
-        likelihood: Shape (n, g), logarithm: of each task, left out, at every scale.
+        indices: Shape (m,), the tasks that were left out, ascending.
+        left_out: Without one of the tasks, for each of these.
+        likelihood: Shape (m, g), logarithm: of each of these, left out, at every scale.
     """
 
     transform: Transform
     model: FactorModel
+    indices: NDArray[np.intp]
     left_out: tuple[FactorModel, ...]
     likelihood: NDArray[np.float64]
 
@@ -172,34 +177,33 @@ class Fitted:
             if reached - likelihood < _STILL * abs(reached):
                 break
             likelihood = reached
-        left_out = state.left_out(tasks, noise)
-        likelihoods = [
-            tasks.row(row).explained(
-                np.column_stack((model.mean, model.loadings)),
-                np.zeros_like(state.spread),
-                model.noise,
-            )[2][0]
-            for row, model in enumerate(left_out)
-        ]
-        return cls(transform, state.model(), left_out, np.array(likelihoods))
+        indices = _sampled(len(errors))
+        left_out, likelihoods = zip(*state.left_out(tasks, noise, indices), strict=True)
+        return cls(transform, state.model(), indices, left_out, np.array(likelihoods))
+
+
+def _sampled(n: int) -> NDArray[np.intp]:
+    """Which of n tasks are left out."""
+    return np.sort(np.random.default_rng(0).permutation(n)[:_LEFT_OUT])
 
 
 def _score(
     fitted: Fitted, errors: NDArray[np.float64], test_images: NDArray[np.float64] | None
 ) -> float:
-    """Continuous ranked probability score of each task, predicted by the others."""
+    """Continuous ranked probability score of tasks that are left out, predicted by the others."""
     weights = _weights(fitted.likelihood[:, None])
     scores = []
-    for row, model in enumerate(fitted.left_out):
-        prior = TaskPrior((model,), SCALES, weights, fitted.transform)
+    for row, model in zip(fitted.indices.tolist(), fitted.left_out, strict=True):
         images = None if test_images is None else int(test_images[row])
         order = np.random.default_rng(row).permutation(np.flatnonzero(~np.isnan(errors[row])))
+        found = errors[row, order]
+        # Of the configurations in their random order.
+        prior = TaskPrior((model,), SCALES, weights, fitted.transform).restricted(order)
         for count in _MEASURED:
-            measured, rest = order[:count], order[count:]
-            if rest.size:
-                posterior = prior.condition(measured, errors[row, measured], test_images=images)
+            if count < len(order):
+                posterior = prior.condition(np.arange(count), found[:count], test_images=images)
                 moments = posterior.moments()
-                away, std = errors[row, rest] - moments.mean[rest], moments.std[rest]
+                away, std = found[count:] - moments.mean[count:], moments.std[count:]
                 scores.append(_ranked_probability_score(away, std).mean())
     return float(np.mean(scores)) if scores else 0.0
 

@@ -32,15 +32,17 @@ with f = v_j / (v_j + c_tj), and where noise is shared, the mean of Eq. 6 over a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from optuna_peppp.meta.factor_model import FactorModel
-from optuna_peppp.meta.observations import SCALES, Tasks
+from optuna_peppp.meta.observations import SCALES, Shares, Tasks
+from optuna_peppp.singular import leading
 
 NoiseModel = Literal["own", "shared"]
 """A noise variance for every configuration, or one for all."""
@@ -92,15 +94,15 @@ class State:
         residual = observed * (tasks.values - mean)
         level = residual.sum(axis=1) / observed.sum(axis=1)
         filled = np.where(observed > 0, residual, level[:, None])
-        left, values, right = np.linalg.svd(filled, full_matrices=False)
+        left, values, right = leading(filled, rank)
+        found = len(values)
         loadings = np.zeros((d, rank))
-        found = min(rank, len(values))
-        loadings[:, :found] = right[:found].T * values[:found] / np.sqrt(n)
-        unexplained = filled - left[:, :found] * values[:found] @ right[:found]
+        loadings[:, :found] = right * values / np.sqrt(n)
+        unexplained = filled - left * values @ right.T
         total = np.square(unexplained).mean(axis=0)
         # What counting on few images does not explain, a tenth at least.
-        counting = (observed * tasks.binomial).sum(axis=0) / observed.sum(axis=0)
-        noise = np.maximum(total - counting, total / 10)
+        counting = 0.0 if tasks.binomial is None else (observed * tasks.binomial).sum(axis=0)
+        noise = np.maximum(total - counting / observed.sum(axis=0), total / 10)
         rows = np.column_stack((mean, loadings))
         centre = rows.mean(axis=0)
         around = (rows - centre).T @ (rows - centre) / d
@@ -117,22 +119,20 @@ class State:
     def improved(self, tasks: Tasks, noise_model: NoiseModel) -> tuple[State, float]:
         """One iteration; and the lower bound of the log likelihood that this state had (Eq. 1)."""
         # Expectation: the latents of all tasks, and which scales they have (Eqs. 3 and 4).
-        latent, covariance, likelihood = tasks.explained(self.rows, self.spread, self.noise)
-        joint = likelihood + np.log(self.weights)
+        found = tasks.explained(self.rows, self.spread, self.noise)
+        joint = found.log_likelihood + np.log(self.weights)
         total = logsumexp(joint, axis=1)
         shares = np.exp(joint - total[:, None])
         weighted = shares / np.square(SCALES[:, 1])
         seconds = np.empty_like(self.seconds)
         seconds[:, 0, 0] = weighted.sum(axis=1)
-        seconds[:, 0, 1:] = seconds[:, 1:, 0] = np.einsum("ng,ngk->nk", weighted, latent)
-        seconds[:, 1:, 1:] = np.einsum("ng,ngk,ngl->nkl", weighted, latent, latent, optimize=True)
-        seconds[:, 1:, 1:] += np.einsum("ng,ngkl->nkl", weighted, covariance)
+        seconds[:, 0, 1:], seconds[:, 1:, 1:] = found.moments(weighted)
+        seconds[:, 1:, 0] = seconds[:, 0, 1:]
         # Maximization: rows, noise, where rows come from, weights (Eqs. 5 to 8).
-        inverse, target = self._sums(tasks, seconds)
-        spread = np.asarray(np.linalg.inv(inverse), dtype=np.float64)
-        rows = np.einsum("dij,dj->di", spread, target)
-        own = self._own_noise(tasks, rows, spread, seconds)
-        noise = _noise(own.sum(axis=0), tasks.observed.sum(axis=0), noise_model)
+        once, twice = Sums.of(tasks, self.noise, seconds)
+        rows, spread = self._learned(once.seconds, once.target)
+        own = twice.residuals(rows, spread, self.noise) + tasks.counting(self.noise)
+        noise = _noise(own, tasks.observed.sum(axis=0), noise_model)
         centre = rows.mean(axis=0)
         around = (rows - centre).T @ (rows - centre) / len(rows) + spread.mean(axis=0)
         counted = shares.sum(axis=0) + EXPECTED
@@ -150,69 +150,100 @@ class State:
     def _divergence(self) -> float:
         """Kullback-Leibler divergence of the rows from the Gaussian that they come from."""
         away = self.rows - self.centre
-        return 0.5 * float(
-            np.einsum("ij,dij->", self.stiffness, self.spread + away[:, :, None] * away[:, None, :])
-            - np.linalg.slogdet(self.stiffness @ self.spread)[1].sum()
-            - self.rows.size
-        )
-
-    def _own_noise(
-        self,
-        tasks: Tasks,
-        rows: NDArray[np.float64],
-        spread: NDArray[np.float64],
-        seconds: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
-        """Shape (n, d), expected square of a residual, of what is not from counting images (Eq. 6).
-
-        Of a residual whose variance is v + c, the part of variance v has the expectation
-        f = v / (v + c) times it, and the variance f c.
-        """
-        n, d = tasks.values.shape
-        products = (rows[:, :, None] * rows[:, None, :] + spread).reshape(d, -1)
-        squares = (
-            seconds[:, 0, :1] * np.square(tasks.values)
-            - 2 * tasks.values * (seconds[:, 0] @ rows.T)
-            + seconds.reshape(n, -1) @ products.T
-        )
-        share = self.noise / (self.noise + tasks.binomial)
-        own: NDArray[np.float64] = tasks.observed * (share**2 * squares + share * tasks.binomial)
-        return own
+        second = self.spread.sum(axis=0) + away.T @ away
+        volume = len(self.rows) * np.linalg.slogdet(self.stiffness)[1]
+        volume += np.linalg.slogdet(self.spread)[1].sum()
+        return 0.5 * float(np.vdot(self.stiffness, second) - volume - self.rows.size)
 
     def model(self) -> FactorModel:
         """What this state tells of a new task."""
         return _model(self.rows, self.spread, self.noise)
 
-    def left_out(self, tasks: Tasks, noise_model: NoiseModel) -> tuple[FactorModel, ...]:
-        """What this state, had it not seen one of the tasks, would tell of it; for each.
+    def left_out(
+        self, tasks: Tasks, noise_model: NoiseModel, indices: NDArray[np.intp]
+    ) -> Iterator[tuple[FactorModel, NDArray[np.float64]]]:
+        """What this state, had it not seen one of the tasks, would tell of it; for some tasks.
 
-        Rows and noise are computed again without the task: its summands are taken off Eqs. 5 and 6.
-        The latents of the others stay, and where rows come from, which depend on it little.
+        Rows and noise are computed again without the task: its summands are taken off Eqs. 5 and 6,
+        where it was observed; elsewhere they are nothing. The latents of the others stay, and where
+        rows come from, which depend on it little.
+
+        Yields:
+            The model, and the log likelihood (g,) of the task under it.
         """
-        inverse, target = self._sums(tasks, self.seconds)
-        weights = tasks.precision(self.noise)
-        own = self._own_noise(tasks, self.rows, self.spread, self.seconds)
-        sums, counts = own.sum(axis=0), tasks.observed.sum(axis=0)
-        models = []
-        for weight, value, second, mine, seen in zip(
-            weights, tasks.values, self.seconds, own, tasks.observed, strict=True
-        ):
-            spread = np.linalg.inv(inverse - weight[:, None, None] * second)
-            without = target - (weight * value)[:, None] * second[0]
-            rows = np.einsum("dij,dj->di", spread, without)
-            noise = _noise(sums - mine, counts - seen, noise_model)
-            models.append(_model(rows, spread, noise))
-        return tuple(models)
+        once, twice = Sums.of(tasks, self.noise, self.seconds)
+        rows, spread = self._learned(once.seconds, once.target)
+        sums = twice.residuals(self.rows, self.spread, self.noise) + tasks.counting(self.noise)
+        counts = tasks.observed.sum(axis=0)
+        for task in indices.tolist():
+            seen = np.flatnonzero(tasks.observed[task])
+            part, seconds, noise = tasks.part(task, seen), self.seconds[[task]], self.noise[seen]
+            mine, mine_twice = Sums.of(part, noise, seconds)
+            others, uncertain = rows.copy(), spread.copy()
+            others[seen], uncertain[seen] = self._learned(
+                once.seconds[seen] - mine.seconds, once.target[seen] - mine.target
+            )
+            other_sums, other_counts = sums.copy(), counts.copy()
+            other_sums[seen] -= mine_twice.residuals(self.rows[seen], self.spread[seen], noise)
+            other_sums[seen] -= part.counting(noise)
+            other_counts[seen] -= 1
+            model = _model(others, uncertain, _noise(other_sums, other_counts, noise_model))
+            certain = np.zeros_like(uncertain[seen])
+            found = part.explained(others[seen], certain, model.noise[seen])
+            yield model, found.log_likelihood[0]
 
-    def _sums(
-        self, tasks: Tasks, seconds: NDArray[np.float64]
+    def _learned(
+        self, inverse: NDArray[np.float64], target: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Inverse covariance (d, k + 1, k + 1) of the rows, and it times their mean (Eq. 5)."""
-        n, d = tasks.values.shape
-        weights = tasks.precision(self.noise)
-        inverse = (weights.T @ seconds.reshape(n, -1)).reshape(d, *self.stiffness.shape)
-        target = (weights * tasks.values).T @ seconds[:, 0]
-        return inverse + self.stiffness, target + self.stiffness @ self.centre
+        """Rows (d, k + 1) and their covariance, from the sums of Eq. 5 over tasks."""
+        spread = np.asarray(np.linalg.inv(inverse + self.stiffness), dtype=np.float64)
+        return np.einsum("dij,dj->di", spread, target + self.stiffness @ self.centre), spread
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sums:
+    """Sums over tasks of Eqs. 5 and 6, each configuration's apart.
+
+    Attributes:
+        seconds: Shape (d, k + 1, k + 1), of u S.
+        target: Shape (d, k + 1), of u x S (1, 0)'.
+        squares: Shape (d,), of u x^2 S_00.
+    """
+
+    seconds: NDArray[np.float64]
+    target: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, tasks: Tasks, noise: NDArray[np.float64], seconds: NDArray[np.float64]
+    ) -> tuple[Self, Self]:
+        """The sums, and those with f u in place of u."""
+        once = cls._of(tasks.shares(noise), noise, seconds)
+        # Where nothing is known of test images, f is 1.
+        same = tasks.binomial is None
+        return once, once if same else cls._of(tasks.shares(noise, 2), noise, seconds)
+
+    @classmethod
+    def _of(cls, shares: Shares, noise: NDArray[np.float64], seconds: NDArray[np.float64]) -> Self:
+        (zeroth, first, second), (n, *square) = shares, seconds.shape
+        return cls(
+            (zeroth.T @ seconds.reshape(n, -1)).reshape(-1, *square) / noise[:, None, None],
+            first.T @ np.ascontiguousarray(seconds[:, 0]) / noise[:, None],
+            seconds[:, 0, 0] @ second / noise,
+        )
+
+    def residuals(
+        self,
+        rows: NDArray[np.float64],
+        spread: NDArray[np.float64],
+        noise: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Shape (d,), the sum of f^2 E[(x - m' (1, z))^2] / b^2, from sums with f u."""
+        products = rows[:, :, None] * rows[:, None] + spread
+        squares = self.squares - 2 * np.einsum("dk,dk->d", self.target, rows)
+        squares += np.einsum("dkl,dkl->d", self.seconds, products)
+        return noise * squares
 
 
 def _noise(

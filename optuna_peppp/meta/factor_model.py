@@ -37,6 +37,49 @@ class FactorModel:
         return int(self.loadings.shape[1])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Explained:
+    """The latents of n tasks given what was measured of each, at g scales.
+
+    All scales share the eigenvectors of a task's Y' N^-1 Y: in their coordinates covariances are
+    diagonal.
+
+    Attributes:
+        vectors: Shape (n, k, k), the eigenvectors as columns.
+        mean: Shape (n, g, k), of the latent, in these coordinates.
+        variance: Shape (n, g, k), of the latent, in these coordinates.
+        log_likelihood: Shape (n, g), of what was measured.
+    """
+
+    vectors: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    log_likelihood: NDArray[np.float64]
+
+    @property
+    def latent(self) -> NDArray[np.float64]:
+        """Shape (n, g, k), mean of the latents."""
+        return self.mean @ np.swapaxes(self.vectors, 1, 2)
+
+    @property
+    def covariance(self) -> NDArray[np.float64]:
+        """Shape (n, g, k, k), covariance of the latents."""
+        back = np.swapaxes(self.vectors, 1, 2)[:, None]
+        return (self.vectors[:, None] * self.variance[:, :, None]) @ back
+
+    def moments(
+        self, weights: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """E[z] (n, k) and E[z z'] (n, k, k), summed over scales with weights (n, g)."""
+        weighted = weights[:, :, None] * self.mean
+        back = np.swapaxes(self.vectors, 1, 2)
+        seconds = np.swapaxes(weighted, 1, 2) @ self.mean
+        diagonal = np.arange(seconds.shape[1])
+        seconds[:, diagonal, diagonal] += (weights[:, None] @ self.variance)[:, 0]
+        firsts = weights[:, None] @ self.mean @ back
+        return firsts[:, 0], self.vectors @ seconds @ back
+
+
 def explain(
     precision: NDArray[np.float64],
     projected: NDArray[np.float64],
@@ -44,7 +87,7 @@ def explain(
     log_noise: NDArray[np.float64],
     counts: NDArray[np.intp],
     scales: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+) -> Explained:
     """Conditions the latents of n tasks on what was measured of each, at every scale.
 
     With Y, r and N the loadings of a task's m measurements, their residuals from the mean, and
@@ -64,25 +107,18 @@ def explain(
         log_noise: Shape (n,), log det N.
         counts: Shape (n,), number of measurements.
         scales: Shape (g, 2).
-
-    Returns:
-        Mean (n, g, k) and covariance (n, g, k, k) of the latents, and the logarithm of the
-        likelihood (n, g) of the residuals.
     """
     values, vectors = np.linalg.eigh(precision)
     values = np.maximum(values, 0.0)
-    # In the eigenvectors' coordinates all scales share one decomposition of Y' N^-1 Y.
     rotated = projected[:, None] @ vectors
     prior, noise = np.square(scales).T
-    inverse = 1 / (1 / prior[:, None] + values[:, None] / noise[:, None])  # Eq. 3, (n, g, k)
-    mean = inverse * rotated / noise[:, None]  # Eq. 4
+    variance = 1 / (1 / prior[:, None] + values[:, None] / noise[:, None])  # Eq. 3, (n, g, k)
+    mean = variance * rotated / noise[:, None]  # Eq. 4
     log_likelihood = -0.5 * (  # Eq. 5
         counts[:, None] * np.log(2 * np.pi * noise)
         + log_noise[:, None]
         + squares[:, None] / noise
-        - (rotated * mean).sum(axis=2) / noise
-        - np.log(inverse / prior[:, None]).sum(axis=2)
+        - (mean @ np.swapaxes(rotated, 1, 2))[:, :, 0] / noise
+        - np.log(variance / prior[:, None]) @ np.ones(variance.shape[2])
     )
-    back = np.swapaxes(vectors, 1, 2)
-    covariance = (vectors[:, None] * inverse[:, :, None]) @ back[:, None]
-    return mean @ back, covariance, log_likelihood
+    return Explained(vectors, mean, variance, log_likelihood)

@@ -97,7 +97,7 @@ class TaskPrior:
         residual = x - np.array([model.mean[measured] for model in self.models])
         noise = binomial + np.array([model.noise[measured] for model in self.models])
         weighted = y / noise[..., None]
-        latent, covariance, likelihood = explain(
+        found = explain(
             np.swapaxes(weighted, 1, 2) @ y,
             np.einsum("rmk,rm->rk", weighted, residual),
             (residual**2 / noise).sum(axis=1),
@@ -105,7 +105,8 @@ class TaskPrior:
             np.full(len(ranks), len(measured)),
             self.scales,
         )
-        joint = likelihood + np.log(self.weights)  # Eq. 2
+        latent, covariance = found.latent, found.covariance
+        joint = found.log_likelihood + np.log(self.weights)  # Eq. 2
         shares = np.exp(joint - joint.max())
         counting = shares > _NEGLIGIBLE
         shares /= shares[counting].sum()
