@@ -126,27 +126,34 @@ def test_by_hand() -> None:
 
 
 @pytest.mark.parametrize("hidden", [0.0, 0.3])
-def test_the_rank_is_chosen_by_cross_validation_unless_it_is_given(hidden: float) -> None:
+def test_the_rank_is_the_papers_unless_it_is_given(hidden: float) -> None:
     errors = hide(low_rank(40, 30, 2, noise=0.01), hidden)
     meta = MetaModel.fit(matrix_of(errors))
-    assert meta.rank == 2
+    assert meta.rank == 5
     embeddings, prior = meta.selection.splitlines()
-    assert embeddings.startswith("Embeddings: rank 2, shrinkage")
+    assert embeddings.startswith("Embeddings: rank 5, ")
     assert prior.startswith("Factor models of the tasks, by rank and weight: 2: ")
     assert [model.loadings.shape[1] for model in meta.prior.models] == [2, 3, 4, 5]
     given = MetaModel.fit(matrix_of(errors), rank=3)
     assert given.rank == 3
     assert given.embeddings.shape == (30, 3)
     assert [model.loadings.shape for model in given.prior.models] == [(30, 3)]
-    # Complete rows of a given rank leave nothing to choose but the prior.
+    # The leading ones are the same, of complete rows: the rank is how many there are.
+    if not hidden:
+        np.testing.assert_array_equal(given.embeddings, meta.embeddings[:, :3])
+    # Complete rows leave nothing to choose but the prior.
     assert ("Embeddings: rank 3, as asked for." in given.selection) != bool(hidden)
+    assert ("Embeddings: rank 5, as in the paper's runs." in meta.selection) != bool(hidden)
     assert "Factor models of the tasks, by rank and weight: 3: 100%" in given.selection
 
 
 def test_the_rank_is_never_more_than_there_is() -> None:
-    for n, d in ((2, 9), (9, 2)):
+    for n, d, rank in ((2, 9, 1), (9, 2, 1), (5, 9, 4), (9, 5, 4), (6, 9, 5)):
         errors = np.random.default_rng(0).random((n, d))
-        assert MetaModel.fit(matrix_of(errors)).rank <= 2
+        meta = MetaModel.fit(matrix_of(errors))
+        assert meta.rank == rank
+        # Something is left over, that tells every configuration's own noise.
+        assert np.ptp(meta.noise) > 0
 
 
 # Fitting the prior

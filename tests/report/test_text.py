@@ -165,4 +165,4 @@ def test_a_fit_as_text() -> None:
     assert prior.startswith("Factor models of the tasks, by rank and weight: 2: 100%.")
     chosen = MetaModel.fit(matrix)
     assert fit_as_text(chosen, matrix) == f"{first}\n{chosen.selection}"
-    assert chosen.selection.startswith("Embeddings: rank 2, shrinkage")
+    assert chosen.selection.startswith("Embeddings: rank 2, as in the paper's runs.")
