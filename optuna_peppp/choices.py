@@ -6,9 +6,9 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Literal
 
-Strategy = Literal["bayesian", "ed-mf", "qr-mf", "random-mf"]
-"""How configurations are chosen: by the posterior, D-optimal design (the paper's), pivoted QR, at
-random."""
+Strategy = Literal["bayesian", "portfolio", "ed-mf", "qr-mf", "random-mf"]
+"""How configurations are chosen: by what past tasks and measurements tell, in the fixed order that
+past tasks would have wanted, by D-optimal design (the paper's), pivoted QR, at random."""
 
 Scheme = Literal["uniform", "memory"]
 """How entries to measure are sampled: all alike, or those that need little memory more often."""

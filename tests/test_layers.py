@@ -16,8 +16,8 @@ import optuna_peppp
 ROOT = Path(optuna_peppp.__file__).parent
 
 LAYERS = (
-    {"arrays", "choices", "files", "pareto", "processes", "text", "threads"},
-    {"numerals"},
+    {"arrays", "choices", "files", "pareto", "processes", "singular", "text", "threads"},
+    {"numerals", "growth"},
     {"sizes"},
     {"configurations"},
     {"corpora", "lowprecision"},

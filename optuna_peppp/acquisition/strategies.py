@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from optuna_peppp.acquisition import improvement
 from optuna_peppp.acquisition.design import greedy_order, qr_order, random_order
+from optuna_peppp.meta.committee import portfolio_growth
 from optuna_peppp.meta.model import MetaModel
+from optuna_peppp.meta.worlds import Worlds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,20 +81,46 @@ class Strategy:
 
 def _bayesian(progress: Progress) -> int:
     """What is worth most (:func:`improvement.worth`)."""
-    prior, considered = progress.meta.prior, np.flatnonzero(progress.considered)
+    considered = np.flatnonzero(progress.considered)
+    prior = progress.meta.prior
     if not progress.considered.all():
         # What is not considered does not exist here: it is not hidden by a measurement cap.
         prior = prior.restricted(considered)
     worth = improvement.worth(
         prior,
+        _worlds(progress),
+        progress.meta.committee,
         progress.memory[considered],
         progress.feasible[considered],
+        progress.choices[considered],
         np.searchsorted(considered, progress.indices),
         progress.errors,
         live=np.searchsorted(considered, progress.live),
         test_images=progress.test_images,
     )
     return int(considered[np.where(progress.choices[considered], worth, -np.inf).argmax()])
+
+
+def _portfolio(progress: Progress) -> int:
+    """What the past tasks, together, would want next (:func:`committee.portfolio_growth`)."""
+    considered = np.flatnonzero(progress.considered)
+    worlds = _worlds(progress)
+    if worlds is None:
+        raise ValueError(
+            "the portfolio is an order that past tasks want, and this meta-model was made without "
+            "any; take strategy='bayesian', or MetaModel.fit to past tasks"
+        )
+    used = _mask(progress, progress.indices) | _mask(progress, progress.live)
+    indices = np.flatnonzero(used[considered])
+    grown = portfolio_growth(worlds, progress.memory[considered], indices)
+    return int(considered[np.where(progress.choices[considered], grown, -np.inf).argmax()])
+
+
+def _worlds(progress: Progress) -> Worlds | None:
+    """The past tasks under the configurations that are considered."""
+    if progress.considered.all() or progress.meta.worlds is None:
+        return progress.meta.worlds
+    return Worlds.of(progress.meta.errors[:, progress.considered])
 
 
 def _ed_mf(progress: Progress) -> int:
@@ -136,6 +164,7 @@ PAPER: Final[Mapping[str, Strategy]] = {
 
 STRATEGIES: Final[Mapping[str, Strategy]] = {
     "bayesian": Strategy(_bayesian, posterior_mean),
+    "portfolio": Strategy(_portfolio, posterior_mean),
     **PAPER,
 }
 """The strategies of :class:`optuna_peppp.PEPPPSampler`."""

@@ -22,6 +22,7 @@ by EM, and a Gaussian prediction (mean, s) of a value x, with z = (x - mean) / s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Final, Self, get_args
@@ -80,6 +81,11 @@ class Learned:
     prior: TaskPrior
     candidates: tuple[Candidate, ...]
 
+    @property
+    def rank(self) -> int:
+        """The middle one of the prior's ranks, at which candidates were compared."""
+        return _middle([model.rank for model in self.prior.models])
+
     def __str__(self) -> str:
         shares = ", ".join(
             f"{model.rank}: {share:.0%}"
@@ -113,7 +119,7 @@ def learn(
         if test_images is None
         else np.broadcast_to(np.asarray(test_images, dtype=np.float64), n)
     )
-    middle = ranks[(len(ranks) - 1) // 2]
+    middle = _middle(ranks)
     compared = {
         (transform, noise): Fitted.to(given, images, transform, noise, middle)
         for transform, noise in product(get_args(Transform), get_args(NoiseModel))
@@ -180,6 +186,16 @@ class Fitted:
         indices = _sampled(len(errors))
         left_out, likelihoods = zip(*state.left_out(tasks, noise, indices), strict=True)
         return cls(transform, state.model(), indices, left_out, np.array(likelihoods))
+
+    def prior(self) -> TaskPrior:
+        """The prior of a new task that this model alone makes."""
+        weights = _weights(self.likelihood[:, None])
+        return TaskPrior((self.model,), SCALES, weights, self.transform)
+
+
+def _middle(ranks: Sequence[int]) -> int:
+    """The middle one of ascending ranks."""
+    return ranks[(len(ranks) - 1) // 2]
 
 
 def _sampled(n: int) -> NDArray[np.intp]:

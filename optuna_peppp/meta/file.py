@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.measurements import check_errors
 from optuna_peppp.meta import archive
+from optuna_peppp.meta.committee import EVERYONE, MEMBERS, Committee
 from optuna_peppp.meta.factor_model import FactorModel
 from optuna_peppp.meta.prior import TaskPrior
 from optuna_peppp.text import quoted
 
-_FORMAT: Final = archive.Format("optuna_peppp.MetaModel", version=4, oldest=3)
-"""Version 3 held a checksum of its own, an entry that is not read."""
+_FORMAT: Final = archive.Format("optuna_peppp.MetaModel", version=5, oldest=3)
+"""Version 3 held a checksum of its own, an entry that is not read; up to version 4 there was no
+committee."""
+
+_WITH_COMMITTEE: Final = 5
 
 ARRAYS: Final = ("errors", "embeddings", "mean", "noise")
 """The arrays of a meta-model beside its prior."""
@@ -51,6 +55,7 @@ class Stored(NamedTuple):
         arrays: Those of ``ARRAYS`` by name.
         prior: The prior of a new task's errors.
         selection: How it was chosen, in words.
+        committee: Who votes on what to measure.
     """
 
     space: ConfigurationSpace
@@ -58,6 +63,7 @@ class Stored(NamedTuple):
     arrays: Mapping[str, NDArray[np.float64]]
     prior: TaskPrior
     selection: str
+    committee: Committee
 
 
 def write(path: str | PathLike[str], stored: Stored) -> None:
@@ -74,6 +80,8 @@ def write(path: str | PathLike[str], stored: Stored) -> None:
         "selection": stored.selection,
         "transform": stored.prior.transform,
         "ranks": [model.rank for model in models],
+        "committee": stored.committee.weights.tolist(),
+        "farthest": stored.committee.farthest if np.isfinite(stored.committee.farthest) else None,
     }
     arrays = {
         **{name: stored.arrays[name] for name in ARRAYS},
@@ -95,6 +103,8 @@ def read(path: str | PathLike[str]) -> Stored:
     """
     header, arrays = archive.read(path, _FORMAT, ARRAYS + _PRIOR_ARRAYS)
     mean, loadings, noise, scales, weights = (arrays.pop(name) for name in _PRIOR_ARRAYS)
+    if header["version"] < _WITH_COMMITTEE:
+        header |= {"committee": EVERYONE.weights.tolist(), "farthest": None}
     _check_header(header)
     check_errors(arrays["errors"])
     ranks = header["ranks"]
@@ -119,6 +129,10 @@ def read(path: str | PathLike[str]) -> Stored:
             tuple(map(FactorModel, mean, blocks, noise)), scales, weights, header["transform"]
         ),
         header["selection"],
+        Committee(
+            np.array(header["committee"], dtype=np.float64),
+            np.inf if header["farthest"] is None else float(header["farthest"]),
+        ),
     )
 
 
@@ -173,6 +187,8 @@ def _check_header(header: Mapping[str, Any]) -> None:
         "selection": ("text", lambda field: isinstance(field, str)),
         "transform": ("text", lambda field: isinstance(field, str)),
         "ranks": ("a list of at least one rank from 0", _are_ranks),
+        "committee": (f"a weight of each of {', '.join(MEMBERS)}", _are_weights),
+        "farthest": ("a positive number, or nothing", _is_distance),
     }
     for name, (words, holds) in expected.items():
         if not holds(header.get(name)):
@@ -204,3 +220,20 @@ def _are_choices(field: object) -> bool:
         and all(isinstance(values, list) for _, values in field)
         and not any(isinstance(value, list | dict) for _, values in field for value in values)
     )
+
+
+def _are_weights(field: object) -> bool:
+    return (
+        isinstance(field, list)
+        and len(field) == len(MEMBERS)
+        and all(_is_number(weight) and 0 <= weight <= _LARGEST for weight in field)
+        and any(field)
+    )
+
+
+def _is_distance(field: object) -> bool:
+    return field is None or (_is_number(field) and 0 < field < math.inf)
+
+
+def _is_number(field: object) -> TypeGuard[int | float]:
+    return isinstance(field, int | float) and not isinstance(field, bool)

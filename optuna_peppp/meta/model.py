@@ -9,7 +9,7 @@ X (n, k) embeddings of tasks and Y (d, k) embeddings of configurations, k the ra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import Final, Self
 
@@ -23,8 +23,11 @@ from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.corpora.measurements import check_measurements, task_test_images
 from optuna_peppp.meta.averaging import learn
 from optuna_peppp.meta.cold_start import cold_prior
+from optuna_peppp.meta.committee import EVERYONE, Committee
 from optuna_peppp.meta.file import ARRAYS, Stored, check_usable, read, write
+from optuna_peppp.meta.playing import Played
 from optuna_peppp.meta.prior import TaskPrior
+from optuna_peppp.meta.worlds import Worlds
 
 _RANK: Final = 5
 """Dimensions of the embeddings: the paper's. Its text says 3 for new tasks and 5 for meta-training;
@@ -57,7 +60,9 @@ class MetaModel:
         noise: Shape (d,), what the rank leaves unexplained of every configuration's error, a
             standard deviation.
         prior: The prior of a new task's errors.
-        selection: How shrinkage and the prior were chosen, in words.
+        selection: How shrinkage, the prior and the committee were chosen, in words.
+        committee: Who votes on what to measure next.
+        worlds: The past tasks as draws of a new one; None where there are none.
     """
 
     space: ConfigurationSpace
@@ -68,6 +73,8 @@ class MetaModel:
     noise: NDArray[np.float64]
     prior: TaskPrior
     selection: str = ""
+    committee: Committee = EVERYONE
+    worlds: Worlds | None = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))
@@ -75,6 +82,7 @@ class MetaModel:
         k = np.size(self.embeddings) // d
         for name, shape in zip(ARRAYS, ((n, d), (d, k), (d,), (d,)), strict=True):
             freeze(self, name, shape)
+        object.__setattr__(self, "worlds", Worlds.of(self.errors) if n else None)
         check_usable(d, [getattr(self, name) for name in ARRAYS], self.prior)
 
     @property
@@ -96,8 +104,8 @@ class MetaModel:
         For the embeddings, a matrix with missing entries is completed first, by SoftImpute of
         what main effects of tasks and configurations leave over; a shrinkage that is not given is
         chosen by cross-validation on the observed entries. The prior is learned from the observed
-        entries alone, by factor analysis, judged by tasks that are left out. ``selection`` tells
-        the outcomes. Tasks without any measurement are left out.
+        entries alone, by factor analysis, judged by tasks that are left out; who chooses what to
+        measure, by past tasks that are played through. ``selection`` tells the outcomes. Tasks without any measurement are left out.
 
         Args:
             matrix: Errors of n tasks under d configurations; every configuration was measured
@@ -138,9 +146,17 @@ class MetaModel:
         largest = np.abs(embeddings).argmax(axis=0)
         embeddings = embeddings * np.sign(embeddings[largest, np.arange(rank)])
         mean = errors.mean(axis=0)
-        words = f"Embeddings: {selection}\n{learned}"
+        played = Played.through(matrix, errors, learned, images)
         return cls(
-            matrix.space, matrix.tasks, errors, embeddings, mean, noise, learned.prior, words
+            matrix.space,
+            matrix.tasks,
+            errors,
+            embeddings,
+            mean,
+            noise,
+            learned.prior,
+            f"Embeddings: {selection}\n{learned}\n{played}",
+            played.committee,
         )
 
     @classmethod
@@ -214,7 +230,7 @@ class MetaModel:
                 are more than a file may hold.
         """
         arrays = {name: getattr(self, name) for name in ARRAYS}
-        write(path, Stored(self.space, self.tasks, arrays, self.prior, self.selection))
+        write(path, Stored(self.space, self.tasks, arrays, self.prior, self.selection, self.committee))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -233,6 +249,7 @@ class MetaModel:
                 **stored.arrays,
                 prior=stored.prior,
                 selection=stored.selection,
+                committee=stored.committee,
             )
         except ValueError as problem:
             if str(problem).startswith(str(path)):

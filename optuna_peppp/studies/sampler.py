@@ -80,6 +80,8 @@ class PEPPPSampler(BaseSampler):
         strategy: ``"bayesian"``, the configuration that is worth most to the frontier, or, where
             a measurement cap hides some, tells most about all (:func:`acquisition.worth`), given
             everything measured and, as if it had come out as predicted, everything live;
+            ``"portfolio"``, the fixed order that the past tasks, together, would have wanted,
+            whatever is found (zero-shot);
             ``"ed-mf"``, greedy D-optimal design continued from everything measured or live
             (paper, Algorithm 2); ``"qr-mf"``, the pivots of a QR factorization of the error
             matrix; ``"random-mf"``, uniformly at random.
@@ -94,7 +96,7 @@ class PEPPPSampler(BaseSampler):
     Raises:
         ValueError: ``meta`` is no meta-model; an unknown strategy; ``memory`` of the wrong length,
             or with entries that are not positive numbers; a measurement cap below every
-            configuration; ``test_images`` that is not positive.
+            configuration; ``test_images`` that is not positive; ``"portfolio"`` without past tasks.
     """
 
     def __init__(
@@ -113,6 +115,11 @@ class PEPPPSampler(BaseSampler):
             raise ValueError(
                 "meta must be a MetaModel, as MetaModel.fit(corpus) and MetaModel.load(path) "
                 f"return; got {type(meta).__name__}"
+            )
+        if strategy == "portfolio" and not meta.tasks:
+            raise ValueError(
+                "strategy must be another one than 'portfolio' without past tasks, whose order it "
+                "is; take 'bayesian', or a meta with past tasks, as MetaModel.fit(corpus) returns"
             )
         self._meta = meta
         self._strategy = strategy
