@@ -9,10 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from optuna_peppp.acquisition.improvement import (
-    expected_hypervolume_improvement,
-    variance_reduction,
-)
+from optuna_peppp.acquisition.improvement import variance_reduction
 from optuna_peppp.acquisition.strategies import (
     PAPER,
     STRATEGIES,
@@ -20,6 +17,7 @@ from optuna_peppp.acquisition.strategies import (
     Strategy,
     posterior_mean,
 )
+from optuna_peppp.growth import expected_growth
 from optuna_peppp.meta.posterior import Moments
 
 Score = Callable[[Moments, Progress], NDArray[np.float64]]
@@ -29,7 +27,7 @@ Score = Callable[[Moments, Progress], NDArray[np.float64]]
 def _improvement(moments: Moments, progress: Progress) -> NDArray[np.float64]:
     """Expected hypervolume improvement over what was measured."""
     indices = list(progress.indices)
-    return expected_hypervolume_improvement(
+    return expected_growth(
         progress.memory,
         moments.mean,
         moments.std,
@@ -46,7 +44,7 @@ def _by_std(moments: Moments, progress: Progress) -> NDArray[np.float64]:
 def _over_means(moments: Moments, progress: Progress) -> NDArray[np.float64]:
     """The same over the posterior means of what was measured, which are not optimistic."""
     indices = list(progress.indices)
-    return expected_hypervolume_improvement(
+    return expected_growth(
         progress.memory, moments.mean, moments.std, progress.memory[indices], moments.mean[indices]
     )
 
@@ -96,6 +94,7 @@ def _by(score: Score, first: Sequence[Score] = ()) -> Strategy:
 
 NO_CAP: Final[Mapping[str, Strategy]] = {
     "the rule": STRATEGIES["bayesian"],
+    "portfolio": STRATEGIES["portfolio"],
     "improvement alone": _by(_improvement),
     "improvement x variance": _by(lambda m, p: _improvement(m, p) * m.signal),
     "improvement over posterior means x std": _by(

@@ -61,7 +61,8 @@ class Committee:
 
     Attributes:
         weights: Shape (4,), w, of ``MEMBERS``; not negative, not all 0.
-        farthest: How far the nearest aligned world may be: its misfit for each measurement.
+        farthest: How far the nearest past task may be: its misfit as a conditioned world, for each
+            measurement.
     """
 
     weights: NDArray[np.float64]
@@ -88,14 +89,18 @@ class Committee:
         """The votes (d,) of Eq. 1, 0 for what is not among the choices (d,).
 
         Args:
-            grown: Shape (d,), what each of the members that vote expects (:func:`expected`).
+            grown: Shape (d,), what each of the members that vote expects (:func:`expected`); where
+                none of them has a weight, they count alike.
             choices: Shape (d,), true for the configurations to choose from.
         """
         votes = np.zeros(len(choices))
-        for name, weight in zip(MEMBERS, self.weights.tolist(), strict=True):
+        weights = dict(zip(MEMBERS, self.weights.tolist(), strict=True))
+        if not any(weights[name] for name in grown):
+            weights = dict.fromkeys(MEMBERS, 1.0)
+        for name, weight in weights.items():
             if name in grown and (most := grown[name][choices].max(initial=0.0)) > 0:
-                votes += weight / most * grown[name]
-        return np.where(choices, votes, 0.0)
+                votes[choices] += weight * (grown[name][choices] / most)
+        return votes
 
 
 EVERYONE: Final = Committee.voting(MEMBERS)
@@ -124,9 +129,9 @@ def expected(
         return {"portfolio": portfolio_growth(worlds, memory, indices)}
     measured = memory[indices]
     grown = {"posterior": expected_growth(memory, moments.mean, moments.std, measured, errors)}
-    aligned = worlds.aligned(indices, errors)
-    if aligned.misfit.min() > farthest * indices.size:
+    conditioned = worlds.conditioned(indices, errors)
+    if conditioned.misfit.min() > farthest * indices.size:
         return grown
-    for name, drawn in (("aligned", aligned), ("conditioned", worlds.conditioned(indices, errors))):
+    for name, drawn in (("aligned", worlds.aligned(indices, errors)), ("conditioned", conditioned)):
         grown[name] = drawn.weights @ growth(memory, drawn.errors, measured, errors[None])
     return grown | {"portfolio": portfolio_growth(worlds, memory, indices)}

@@ -17,27 +17,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp.arrays import freeze
-from optuna_peppp.completion.cross_validation import Completed
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.corpora.measurements import check_measurements, task_test_images
 from optuna_peppp.meta.averaging import learn
 from optuna_peppp.meta.cold_start import cold_prior
 from optuna_peppp.meta.committee import EVERYONE, Committee
+from optuna_peppp.meta.embeddings import Embedded
 from optuna_peppp.meta.file import ARRAYS, Stored, check_usable, read, write
 from optuna_peppp.meta.playing import Played
 from optuna_peppp.meta.prior import TaskPrior
 from optuna_peppp.meta.worlds import Worlds
-
-_RANK: Final = 5
-"""Dimensions of the embeddings: the paper's. Its text says 3 for new tasks and 5 for meta-training;
-its authors' notebooks take 5 for both, and so do its figures: that QR-MF matches ED-MF (Section
-4.2) holds at 5 only. At 5 ED-MF measures better, too: on five tables the geometric mean of the
-hypervolume regret after ten measurements is 0.121 at rank 2, 0.066 at 3, 0.053 at 4, 0.047 at 5 and
-0.052 at 6."""
-
-_PRIOR_RESIDUALS: Final = 2
-"""Residuals of all configurations that stand for those a configuration lacks."""
 
 _COLD_RANK: Final = 3
 """Dimensions of the embeddings without past tasks."""
@@ -104,8 +94,9 @@ class MetaModel:
         For the embeddings, a matrix with missing entries is completed first, by SoftImpute of
         what main effects of tasks and configurations leave over; a shrinkage that is not given is
         chosen by cross-validation on the observed entries. The prior is learned from the observed
-        entries alone, by factor analysis, judged by tasks that are left out; who chooses what to
-        measure, by past tasks that are played through. ``selection`` tells the outcomes. Tasks without any measurement are left out.
+        entries alone, by factor analysis, judged by tasks that are left out; who votes on what to
+        measure, by past tasks that are played through. ``selection`` tells the outcomes. Tasks
+        without any measurement are left out.
 
         Args:
             matrix: Errors of n tasks under d configurations; every configuration was measured
@@ -129,33 +120,18 @@ class MetaModel:
         images = None if test_images is None else task_test_images(test_images, len(matrix.tasks))
         images = None if images is None else images[measured]
         matrix = matrix.rows(measured)
-        errors = matrix.errors
-        learned = learn(errors, rank=rank, test_images=images)
-        reason = "as in the paper's runs" if rank is None else "as asked for"
-        rank = max(1, min(_RANK, min(errors.shape) - 1)) if rank is None else rank
-        selection = f"rank {rank}, {reason}."
-        if matrix.observed.all():
-            embeddings = np.linalg.svd(errors, full_matrices=False)[2][:rank].T
-            noise = _noise(errors, embeddings)
-        else:
-            completed = Completed.of(errors, rank=rank, shrinkage=shrinkage)
-            selection = str(completed.selection)
-            errors, embeddings = completed.matrix, completed.embeddings
-            noise = _noise_held_out(completed.residuals)
-        # The SVD leaves signs open: the largest entry of every dimension is positive.
-        largest = np.abs(embeddings).argmax(axis=0)
-        embeddings = embeddings * np.sign(embeddings[largest, np.arange(rank)])
-        mean = errors.mean(axis=0)
-        played = Played.through(matrix, errors, learned, images)
+        learned = learn(matrix.errors, rank=rank, test_images=images)
+        embedded = Embedded.of(matrix, rank=rank, shrinkage=shrinkage)
+        played = Played.through(matrix, embedded.errors, learned, images)
         return cls(
             matrix.space,
             matrix.tasks,
-            errors,
-            embeddings,
-            mean,
-            noise,
+            embedded.errors,
+            embedded.embeddings,
+            embedded.errors.mean(axis=0),
+            embedded.noise,
             learned.prior,
-            f"Embeddings: {selection}\n{learned}\n{played}",
+            f"Embeddings: {embedded.selection}\n{learned}\n{played}",
             played.committee,
         )
 
@@ -230,7 +206,9 @@ class MetaModel:
                 are more than a file may hold.
         """
         arrays = {name: getattr(self, name) for name in ARRAYS}
-        write(path, Stored(self.space, self.tasks, arrays, self.prior, self.selection, self.committee))
+        write(
+            path, Stored(self.space, self.tasks, arrays, self.prior, self.selection, self.committee)
+        )
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -286,31 +264,3 @@ def _check_sufficient(matrix: ErrorMatrix, n: int, rank: int | None) -> None:
             f"tells their errors. Measure each of them next, on {least!r} for example: {shown}"
             f"{'; ...' if never.size > _SHOWN else ''}"
         )
-
-
-def _noise(errors: NDArray[np.float64], embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shape (d,), the standard deviation of what a fit to complete rows leaves over."""
-    (n, d), k = errors.shape, embeddings.shape[1]
-    residuals = errors - errors @ embeddings @ embeddings.T
-    # Of n d entries the fit spends k (n + d - k); (n - k)(d - k) remain, over d columns.
-    freedom = (n - k) * (d - k) / d
-    if freedom > 0:
-        noise: NDArray[np.float64] = np.sqrt(np.square(residuals).sum(axis=0) / freedom)
-        return noise
-    # A full rank explains everything and tells nothing: stay on the safe side.
-    return np.full(d, errors.std())
-
-
-def _noise_held_out(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shape (d,), the standard deviation of held-out residuals (n, d), NaN where there is none.
-
-    A configuration was measured a few times only: its own residuals are joined by the mean of
-    all.
-    """
-    squares = np.square(residuals)
-    counts = np.count_nonzero(~np.isnan(squares), axis=0)
-    pooled = np.nanmean(squares)
-    noise: NDArray[np.float64] = np.sqrt(
-        (np.nansum(squares, axis=0) + _PRIOR_RESIDUALS * pooled) / (counts + _PRIOR_RESIDUALS)
-    )
-    return noise

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from optuna_peppp.growth import growth
 from optuna_peppp.corpora.matrix import ErrorMatrix
+from optuna_peppp.growth import growth
 from optuna_peppp.meta.averaging import Fitted, Learned
 from optuna_peppp.meta.committee import EVERYONE, MEMBERS, Committee, expected
 from optuna_peppp.meta.prior import TaskPrior
@@ -33,6 +33,10 @@ _PLAYED: Final = 12
 _STEPS: Final = 20
 _DOUBT: Final = 0.025
 """Probability, by Student's t, with which a candidate that takes over gains no more than all."""
+
+_MARGIN: Final = 2.0
+"""A task resembles no past one where the nearest world is so many times as far as it ever was from
+one that was played: of a dozen, one more would otherwise be the farthest every thirteenth time."""
 
 _SMALLEST: Final = 1e-9
 """Misfit of the nearest world, at least."""
@@ -92,17 +96,25 @@ class Played:
         if len(games) < 2:
             return cls(EVERYONE, {}, _ALL, 0)
         shares = np.array([share for share, _ in games])
-        paired = shares - shares[:, :1]
-        error = paired.std(axis=0, ddof=1) / np.sqrt(len(games))
-        sure = paired.mean(axis=0) + stdtrit(len(games) - 1, _DOUBT) * error
-        best = list(_CANDIDATES)[int(sure.argmax())]
-        farthest = max(farthest for _, farthest in games)
+        best = list(_CANDIDATES)[preferred(shares)]
+        farthest = _MARGIN * max(farthest for _, farthest in games)
         return cls(
             Committee(_CANDIDATES[best].weights, farthest),
             dict(zip(_CANDIDATES, shares.mean(axis=0).tolist(), strict=True)),
             best,
             len(games),
         )
+
+
+def preferred(shares: NDArray[np.float64]) -> int:
+    """The candidate that surely gained most, the first unless another is surely better.
+
+    Args:
+        shares: Shape (t, c), what t >= 2 tasks say of c candidates.
+    """
+    paired = shares - shares[:, :1]
+    error = paired.std(axis=0, ddof=1) / np.sqrt(len(shares))
+    return int((paired.mean(axis=0) + stdtrit(len(shares) - 1, _DOUBT) * error).argmax())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +132,7 @@ class Game:
 
         Returns:
             For every candidate, the mean share of what remained that its choices would have
-            gained; and the largest misfit of the nearest aligned world, for each measurement.
+            gained; and the largest misfit of the nearest conditioned world, for each measurement.
         """
         memory, errors = self.memory, self.errors
         bounds = reference(memory)
@@ -137,7 +149,7 @@ class Game:
                 remaining = everything - hypervolume(points[indices], bounds)
                 if remaining <= 0:
                     break
-                misfit = self.worlds.aligned(indices, found).misfit.min()
+                misfit = self.worlds.conditioned(indices, found).misfit.min()
                 farthest = max(farthest, float(misfit) / indices.size)
                 gained = growth(memory, errors[None], memory[indices], found[None])[0]
                 chosen = [int(one.votes(grown, choices).argmax()) for one in _CANDIDATES.values()]

@@ -23,8 +23,16 @@ def test_the_rule_is_what_the_library_does(evaluation: Evaluation) -> None:
     progress = Progress(
         split.meta, split.memory, split.considered, split.feasible, (5,), (split.errors[5],), 0
     )
-    value = worth(split.meta.prior, split.memory, split.feasible, [5], split.errors[[5]])
-    assert value.argmax() != 5
+    value = worth(
+        split.meta.prior,
+        split.meta.worlds,
+        split.meta.committee,
+        split.memory,
+        split.feasible,
+        progress.choices,
+        [5],
+        split.errors[[5]],
+    )
     assert alternatives.NO_CAP["the rule"].choose(progress) == value.argmax()
 
 

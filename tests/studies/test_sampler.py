@@ -96,17 +96,21 @@ def worthiest(
     test_images: int | None = None,
 ) -> int:
     """The free configuration that is worth most."""
-    free = np.less_equal(MEMORY, cap or MEMORY.max())
+    feasible = np.less_equal(MEMORY, cap or MEMORY.max())
+    free = feasible.copy()
+    free[[*measured, *live, *spent]] = False
     worth = improvement.worth(
         META.prior,
+        META.worlds,
+        META.committee,
         MEMORY,
-        free.copy(),
+        feasible,
+        free,
         list(measured),
         list(measured.values()),
         live=live,
         test_images=test_images,
     )
-    free[[*measured, *live, *spent]] = False
     return int(np.where(free, worth, -np.inf).argmax())
 
 
@@ -217,9 +221,10 @@ def test_what_is_measured_once_more_tells_nothing_before_it_ends() -> None:
         add(study, 1, error)
         study.enqueue_trial(SPACE.params(1))
         assert next_asked(study) == 1
-        worth = improvement.worth(META.prior, MEMORY, np.ones(D, bool), [1], [error], live=[1])
-        alone = improvement.worth(META.prior, MEMORY, np.ones(D, bool), [1], [error])
-        np.testing.assert_array_equal(worth, alone)
+        everything = np.ones(D, bool)
+        known = META.prior, META.worlds, META.committee, MEMORY, everything, everything
+        worth = improvement.worth(*known, [1], [error], live=[1])
+        np.testing.assert_array_equal(worth, improvement.worth(*known, [1], [error]))
         assert next_asked(study) == worthiest({1: error})
 
 
