@@ -34,6 +34,9 @@ _STEPS: Final = 20
 _DOUBT: Final = 0.025
 """Probability, by Student's t, with which a candidate that takes over gains no more than all."""
 
+_ENOUGH: Final = 6
+"""Past tasks from which on the portfolio counts no more than each of the others."""
+
 _MARGIN: Final = 2.0
 """A task resembles no past one where the nearest world is so many times as far as it ever was from
 one that was played: of a dozen, one more would otherwise be the farthest every thirteenth time."""
@@ -93,13 +96,18 @@ class Played:
             test_images: Shape (n,), of the tasks, where known.
         """
         games = [game.play() for game in _games(matrix, completed, learned, test_images)]
+        # Of few tasks little can be learned but what they have in common.
+        trust = np.array(
+            [1.0 if name == "portfolio" else len(completed) / _ENOUGH for name in MEMBERS]
+        )
+        trust = np.minimum(trust, 1.0)
         if len(games) < 2:
-            return cls(EVERYONE, {}, _ALL, 0)
+            return cls(Committee(trust, np.inf), {}, _ALL, 0)
         shares = np.array([share for share, _ in games])
         best = list(_CANDIDATES)[preferred(shares)]
         farthest = _MARGIN * max(farthest for _, farthest in games)
         return cls(
-            Committee(_CANDIDATES[best].weights, farthest),
+            Committee(_CANDIDATES[best].weights * trust, farthest),
             dict(zip(_CANDIDATES, shares.mean(axis=0).tolist(), strict=True)),
             best,
             len(games),

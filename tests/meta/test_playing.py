@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from optuna_peppp import ConfigurationSpace, ErrorMatrix, MetaModel
 from optuna_peppp.meta.averaging import learn
-from optuna_peppp.meta.committee import EVERYONE, MEMBERS
+from optuna_peppp.meta.committee import MEMBERS
 from optuna_peppp.meta.playing import Played, preferred
 
 D = 30
@@ -36,13 +36,12 @@ def played(errors: NDArray[np.float64]) -> Played:
     return Played.through(matrix, np.nan_to_num(errors, nan=0.5), learn(errors), None)
 
 
-@pytest.mark.parametrize("n", [2, 3])
-def test_too_few_tasks_leave_all_members_their_vote(n: int) -> None:
+@pytest.mark.parametrize(("n", "others"), [(2, 1 / 3), (3, 1 / 2), (6, 1), (9, 1)])
+def test_of_few_tasks_the_portfolio_counts_more(n: int, others: float) -> None:
     outcome = played(low_rank(n))
-    assert np.array_equal(outcome.committee.weights, EVERYONE.weights)
-    if n == 2:
-        assert outcome.tasks == 0
-        assert "too few" in str(outcome)
+    assert outcome.chosen == "all"
+    assert outcome.committee.weights == pytest.approx([others, others, others, 1])
+    assert ("too few" in str(outcome)) == (n == 2)
 
 
 @pytest.mark.parametrize(("n", "tasks"), [(4, 4), (9, 9), (40, 12)])
