@@ -195,6 +195,15 @@ Device = Annotated[
     str,
     typer.Option(help="Where to train: cpu, cuda, cuda:1, ..., or auto: a GPU where there is one."),
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        parser=integer(1),
+        metavar="INTEGER",
+        help="Threads to train with on the CPU, in every process.",
+        show_default="OMP_NUM_THREADS, else as many as find an idle core",
+    ),
+]
 Storage = Annotated[
     str | None,
     typer.Option(
