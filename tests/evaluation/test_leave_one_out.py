@@ -348,7 +348,7 @@ def test_the_authors_matrix(shared: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     both = {name: STRATEGIES[name] for name in ("bayesian", "ed-mf")}
     evaluation = Evaluation(matrix, both, measurements=(1, 12), rank=3)
-    some = [score for row in range(0, 87, 4) for score in evaluation.scores(row)]
+    some = [score for row in range(2, 87, 4) for score in evaluation.scores(row)]
     # One measurement tells the posterior far more than it tells least squares.
     error = mean(some, "bayesian", 1, "relative_error")
     assert error < 0.75 * mean(some, "ed-mf", 1, "relative_error")
