@@ -15,7 +15,7 @@ from optuna_peppp.cli.options import (
     Epochs,
     Fraction,
     ImageSize,
-    Network,
+    NetworkOption,
     RoundingOption,
     SchemeOption,
     Seed,
@@ -64,7 +64,7 @@ def collect(
             help="Write what the storage holds of these studies here, as a corpus CSV.",
         ),
     ] = None,
-    network: Network = "plain3",
+    network: NetworkOption = "plain3",
     configuration: Annotated[
         list[str] | None,
         typer.Option(

@@ -13,7 +13,7 @@ import typer
 
 from optuna_peppp.choices import Scheme, Strategy, check_choice
 from optuna_peppp.configurations.data import parse_name
-from optuna_peppp.configurations.names import NETWORKS, ROUNDINGS, Rounding
+from optuna_peppp.configurations.names import NETWORKS, ROUNDINGS, Network, Rounding
 from optuna_peppp.numerals import is_number, parse_integer, parse_number
 from optuna_peppp.sizes import parse_size
 
@@ -125,8 +125,13 @@ DATA_HELP = (
     "(MedMNIST layout) or folder:DIRECTORY (a folder of images per class)."
 )
 Data = Annotated[str, typer.Option(help=DATA_HELP)]
-Network = Annotated[
-    str, typer.Option(help=f"{', '.join(NETWORKS[:-1])} or {NETWORKS[-1]}.", metavar="NETWORK")
+NetworkOption = Annotated[
+    Network,
+    typer.Option(
+        parser=str,  # whoever trains or counts refuses what is no network
+        metavar="NETWORK",
+        help=f"{', '.join(NETWORKS[:-1])} or {NETWORKS[-1]}.",
+    ),
 ]
 ImageSize = Annotated[
     int | None,

@@ -18,7 +18,7 @@ from optuna_peppp.cli.options import (
     ImageSize,
     Json,
     MemoryCap,
-    Network,
+    NetworkOption,
     Rank,
     RoundingOption,
     Seed,
@@ -58,7 +58,7 @@ def _can_be_drawn(path: Path | None) -> Path | None:
 )
 def tune(
     data: Data = "digits",
-    network: Network = "plain3",
+    network: NetworkOption = "plain3",
     trials: Annotated[
         int,
         typer.Option(

@@ -18,6 +18,7 @@ from optuna_peppp.evaluation.leave_one_out import Evaluation, Score
 from optuna_peppp.evaluation.quality import Quality
 from optuna_peppp.evaluation.splits import Split
 from optuna_peppp.meta import model
+from optuna_peppp.meta.averaging import learn
 from optuna_peppp.prediction import Prediction
 
 Array = NDArray[np.float64]
@@ -354,7 +355,7 @@ def test_the_authors_matrix(shared: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert error < 0.75 * mean(some, "ed-mf", 1, "relative_error")
     assert mean(some, "bayesian", 12, "hyperdiff") < mean(some, "ed-mf", 12, "hyperdiff")
     # ED-MF asks for no prior, which is most of the work: that of all tasks stands in.
-    learned = model.learn(matrix.errors, rank=3)
+    learned = learn(matrix.errors, rank=3)
     monkeypatch.setattr(model, "learn", lambda *_, **__: learned)
     every = list(replace(evaluation, strategies={"ed-mf": both["ed-mf"]}).run())
     assert len(every) == 87 * 2

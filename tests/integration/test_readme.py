@@ -50,7 +50,7 @@ def test_a_loop_of_ones_own_runs_as_printed() -> None:
 def test_the_command_prints_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it, where trainings give the errors that are printed."""
     (printed,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
-    errors = {
+    errors: dict[tuple[str, ...], float] = {
         (format_a, format_b): float(error)
         for format_a, format_b, error in re.findall(
             r"^>? +(\S+) +(\S+) +\S+ MB +(\S+)  measured", printed, re.MULTILINE

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from optuna_peppp.configurations.names import Network
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.lowprecision import (
@@ -101,7 +102,7 @@ def test_settings_of_no_experiment(settings: dict[str, Any]) -> None:
     [("plain3", None, 16), ("resnet18", None, 10), ("plain3", 8, 8), ("resnet18", 12, 12)],
 )
 def test_plain3_takes_16_pixels_by_default(
-    tiny: Experiment, network: str, image_size: int | None, expected: int
+    tiny: Experiment, network: Network, image_size: int | None, expected: int
 ) -> None:
     experiment = replace(tiny, network=network, image_size=image_size)
     assert experiment.load().input_shape == (3, expected, expected)
@@ -244,7 +245,7 @@ def test_other_data_sets(data: Any) -> None:
 
 def test_the_nearest_word_is_named() -> None:
     with pytest.raises(ValueError, match="Did you mean 'resnet18'"):
-        Experiment("digits", "resnet-18")
+        Experiment("digits", "resnet-18")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Did you mean 'stochastic'"):
         Experiment("digits", "plain3", rounding="stochasitc")  # type: ignore[arg-type]
 

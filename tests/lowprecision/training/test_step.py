@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from optuna_peppp import ConfigurationSpace
+from optuna_peppp.configurations.names import OptimizerName
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.lowprecision import (
     ImageData,
@@ -174,7 +175,7 @@ def test_every_setting_and_scheme(
 @pytest.mark.parametrize("precision", [PRECISION, None], ids=str)
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
 def test_adam_updates_as_torch_does(
-    traced: CompileCounterWithBackend, optimizer: str, precision: Precision | None
+    traced: CompileCounterWithBackend, optimizer: OptimizerName, precision: Precision | None
 ) -> None:
     settings: dict[str, Any] = {"optimizer": optimizer, "learning_rate": 0.001}
     compiled = weights(linear, "compiled", precision, **settings)
@@ -459,7 +460,7 @@ def test_an_error_of_the_network_is_the_networks(traced: CompileCounterWithBacke
     [("sgd", "lr", 1), ("sgd", "weight_decay", 3), ("adamw", "lr", 3)],
 )
 def test_a_schedule_is_followed(
-    traced: CompileCounterWithBackend, optimizer: str, setting: str, graphs: int
+    traced: CompileCounterWithBackend, optimizer: OptimizerName, setting: str, graphs: int
 ) -> None:
     """A step size of SGD is no other graph; all else is, and then the training goes on eagerly."""
 
