@@ -354,7 +354,7 @@ def test_tied_weights_count_once() -> None:
     [("plain3", (3, 32, 32)), ("vgg11", (3, 32, 32)), ("resnet18", (3, 65, 65))],
 )
 def test_the_papers_accounting_knows_resnets_for_small_images(
-    name: str, shape: tuple[int, int, int]
+    name: Network, shape: tuple[int, int, int]
 ) -> None:
     model = without_data(name, 10, shape)
     with pytest.raises(ValueError, match=r"knows torchvision's ResNets .* use 'saved-tensors'"):
