@@ -15,19 +15,23 @@ from typing import Any
 
 @contextmanager
 def worker_pool(
-    jobs: int, set_up: Callable[..., None] | None = None, *arguments: Any
+    jobs: int,
+    set_up: Callable[..., None] | None = None,
+    *arguments: Any,
+    threads: int | None = None,
 ) -> Iterator[ProcessPoolExecutor]:
     """Worker processes that end with this block, however it ends.
 
-    The machine's cores are shared between them, and Ctrl-C is left to the parent.
+    Ctrl-C is left to the parent.
 
     Args:
         jobs: How many.
         set_up: Called in every worker first: what is large travels here, once, since what
             waits in a full queue would keep an interrupted program from ending.
         arguments: For ``set_up``.
+        threads: Of each for numerical work; by default the machine's cores are shared.
     """
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = threads or max(1, (os.cpu_count() or 1) // jobs)
     pool = ProcessPoolExecutor(
         jobs,
         multiprocessing.get_context("spawn"),

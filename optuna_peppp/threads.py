@@ -12,6 +12,22 @@ from pathlib import Path
 _GROUPS = Path("/sys/fs/cgroup")
 
 
+def chosen_threads(asked: int | None, processes: int = 1) -> int | None:
+    """Threads of each of some processes that train side by side.
+
+    Args:
+        asked: Those that somebody asked for, of each; by default what OMP_NUM_THREADS says, else
+            as many as find an idle core, shared between the processes.
+        processes: How many.
+
+    Returns:
+        None where OMP_NUM_THREADS says it.
+    """
+    if asked is not None or "OMP_NUM_THREADS" in os.environ:
+        return asked
+    return max(1, fitting_threads() // processes)
+
+
 def fitting_threads(groups: Path = _GROUPS, load: float | None = None) -> int:
     """Threads that find a core each: of the cores that this process may use, those idle.
 

@@ -72,6 +72,8 @@ def test_workers_are_set_up_share_the_cores_and_leave_ctrl_c_to_the_parent() -> 
         assert pool.submit(threads).result() == str(max(1, (os.cpu_count() or 1) // 2))
         assert pool.submit(interrupt_itself).result() == "still here"
     assert given() == ()
+    with worker_pool(1, threads=3) as pool:
+        assert pool.submit(threads).result() == "3"
 
 
 @PROC

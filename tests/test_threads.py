@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from optuna_peppp.threads import fitting_threads
+from optuna_peppp.threads import chosen_threads, fitting_threads
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +40,18 @@ def test_the_quota_of_an_older_kernel(quota: str, threads: int, tmp_path: Path) 
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
     assert fitting_threads(tmp_path, 0.0) == threads
+
+
+def test_what_is_asked_for_comes_first_and_then_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert chosen_threads(5) == chosen_threads(5, 2) == 5
+    assert chosen_threads(None) is chosen_threads(None, 2) is None
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert chosen_threads(5, 2) == 5
+    fitting = fitting_threads()
+    assert chosen_threads(None) == fitting
+    assert chosen_threads(None, 2) == max(1, fitting // 2)
+    assert chosen_threads(None, 99) == 1

@@ -21,7 +21,7 @@ from benchmarks.corpora.facts_page import write_page
 from benchmarks.corpora.variance import Noise, repeated
 from benchmarks.harness import script
 from benchmarks.harness.script import Results
-from benchmarks.harness.tasks import complete_rows, rows_of
+from benchmarks.harness.tasks import complete_rows
 from optuna_peppp import ErrorMatrix
 from optuna_peppp.acquisition.strategies import STRATEGIES
 from optuna_peppp.corpora.catalog import read_table
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         table = read_table(options.corpus)
         corpus, left_out = complete_tasks(ErrorMatrix.from_table(table))
         if options.quick:
-            corpus = rows_of(corpus, range(min(QUICK_TASKS, len(corpus.tasks))))
+            corpus = corpus.rows(range(min(QUICK_TASKS, len(corpus.tasks))))
         facts, noise = identity(table, corpus, left_out), None
         if options.repeats:
             groups = repeated(table, CorpusTable.read(options.repeats), corpus.space)
@@ -87,7 +87,7 @@ def complete_tasks(matrix: ErrorMatrix) -> tuple[ErrorMatrix, list[str]]:
             "`optuna-peppp collect`"
         )
     left_out = [task for row, task in enumerate(matrix.tasks) if row not in complete]
-    return rows_of(matrix, complete), left_out
+    return matrix.rows(complete), left_out
 
 
 def identity(table: CorpusTable, corpus: ErrorMatrix, left_out: list[str]) -> dict[str, str]:

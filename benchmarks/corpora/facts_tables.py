@@ -16,7 +16,7 @@ from benchmarks.corpora.variance import Noise, degrees_of_freedom, sums_of_squar
 from benchmarks.harness.looks import BLUE, ORANGE, WIDTH
 from benchmarks.harness.script import Results
 from benchmarks.harness.tables import six_digits
-from benchmarks.paper.frontiers import frontier_counts
+from benchmarks.paper.frontiers import count_rows, frontier_counts
 from benchmarks.paper.matrix import rank_correlations
 from benchmarks.paper.script import label
 from optuna_peppp import ErrorMatrix
@@ -89,16 +89,7 @@ def write_tau(results: Results, corpus: ErrorMatrix, names: Sequence[str]) -> No
 
 def write_frontiers(results: Results, corpus: ErrorMatrix) -> None:
     """Counts on frontiers, of configurations and of formats, and the smallest sets."""
-    counts = frontier_counts(corpus)
-    order = np.argsort(-counts["nondominated"], kind="stable")
-    results.table(
-        [
-            {"configuration": label(corpus.space, int(j))}
-            | {kind: count[j] for kind, count in counts.items()}
-            for j in order
-        ],
-        "frontier",
-    )
+    results.table(count_rows(corpus, frontier_counts(corpus)), "frontier")
     results.table(
         [
             dict(zip(("name", "value", "frontier_points", "tasks"), count, strict=True))

@@ -8,6 +8,7 @@ from typing import Final
 
 from optuna_peppp import ConfigurationSpace
 from optuna_peppp.collecting.planning import Measurement, plan
+from optuna_peppp.configurations.names import Network
 from optuna_peppp.configurations.precision import FORMATS_A, FORMATS_B
 from optuna_peppp.lowprecision import Experiment
 from optuna_peppp.lowprecision.rounding.quantize import Rounding
@@ -32,7 +33,7 @@ class Recipe:
 
     name: str
     tasks: int
-    networks: tuple[str, ...] = ("resnet18",)
+    networks: tuple[Network, ...] = ("resnet18",)
     epochs: int = 10
     batch_size: int = 32
     learning_rates: tuple[float, ...] = (0.001,)
@@ -73,7 +74,7 @@ RECIPES: Final = (
 )
 """The corpora of the paper's Section 4 and Appendices E.4 and E.5, most useful first."""
 
-_THIN: Final = ("plain3", "resnet20")
+_THIN: Final[tuple[Network, ...]] = ("plain3", "resnet20")
 
 QUICK: Final = tuple(
     replace(recipe, image_size=16)

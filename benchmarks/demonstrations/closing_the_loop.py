@@ -41,7 +41,6 @@ from tqdm import tqdm
 from benchmarks.harness import script
 from benchmarks.harness.script import Results
 from benchmarks.harness.tables import Row, markdown, mean_and_error
-from benchmarks.harness.tasks import rows_of
 from optuna_peppp import (
     ConfigurationSpace,
     ErrorMatrix,
@@ -156,7 +155,7 @@ def scores(plan: Plan, storage: str) -> Iterator[Row]:
     studies, truth = load_studies(storage), plan.truth
     for row, task in enumerate(truth.tasks):
         others = [study for study in studies if study.study_name != task]
-        complete = rows_of(truth, [other for other in range(len(truth.tasks)) if other != row])
+        complete = truth.rows(np.arange(len(truth.tasks)) != row)
         measured = error_matrix_from_studies(others, truth.space)
         metas = {
             "past studies": MetaModel.fit(measured),

@@ -34,7 +34,6 @@ from numpy.typing import NDArray
 from benchmarks.harness import script
 from benchmarks.harness.script import Results
 from benchmarks.harness.tables import Row, markdown
-from benchmarks.harness.tasks import rows_of
 from optuna_peppp import (
     ConfigurationSpace,
     ErrorMatrix,
@@ -109,7 +108,7 @@ def study_of(truth: Truth, strategy: str, seed: int) -> optuna.Study:
 def without(truth: Truth, task: str) -> Truth:
     """The same truth, with one past task less to learn from."""
     corpus = load_corpus("plain3-cifar100")
-    fewer = rows_of(corpus, [row for row, name in enumerate(corpus.tasks) if name != task])
+    fewer = corpus.rows([name != task for name in corpus.tasks])
     return replace(truth, meta=MetaModel.fit(fewer))
 
 

@@ -18,7 +18,6 @@ Read off their released notebooks. Where that differs from the plain definitions
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -41,33 +40,26 @@ _NOTHING: Final = 1e-9
 """Singular values below this share of the first are zero."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """How close a prediction comes to the truth: evaluation.quality, in their units."""
+def qualities(
+    memory: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    predicted: NDArray[np.float64],
+    largest_memory: float,
+) -> tuple[float, float, float]:
+    """Relative error, convergence and HyperDiff of a prediction, in their units.
 
-    convergence: float
-    hyperdiff: float
-    relative_error: float
-
-    @classmethod
-    def of(
-        cls,
-        memory: NDArray[np.float64],
-        errors: NDArray[np.float64],
-        predicted: NDArray[np.float64],
-        largest_memory: float,
-    ) -> Quality:
-        """Compares the prediction of a task with its truth; arrays of shape (d,)."""
-        unit = max(1.0, float(predicted.max()))
-        scaled = memory / largest_memory
-        truth = np.column_stack((scaled, errors / unit))
-        estimate = np.column_stack((scaled, predicted / unit))
-        true, estimated = truth[pareto.frontier(truth)], estimate[pareto.frontier(estimate)]
-        return cls(
-            pareto.convergence(estimated, true),
-            pareto.hyperdiff(estimated, true, (1.0, unit)),
-            float(np.linalg.norm(predicted - errors) / np.linalg.norm(errors)),
-        )
+    The measures of :mod:`optuna_peppp.evaluation.quality`, of arrays of shape (d,).
+    """
+    unit = max(1.0, float(predicted.max()))
+    scaled = memory / largest_memory
+    truth = np.column_stack((scaled, errors / unit))
+    estimate = np.column_stack((scaled, predicted / unit))
+    true, estimated = truth[pareto.frontier(truth)], estimate[pareto.frontier(estimate)]
+    return (
+        float(np.linalg.norm(predicted - errors) / np.linalg.norm(errors)),
+        pareto.convergence(estimated, true),
+        pareto.hyperdiff(estimated, true, (1.0, unit)),
+    )
 
 
 def memory_chances(memory: NDArray[np.float64], largest: float) -> NDArray[np.float64]:

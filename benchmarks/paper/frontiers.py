@@ -197,15 +197,8 @@ def appendix_d(script: Script) -> list[Anchor]:
     """
     corpus = script.corpus
     counts = frontier_counts(corpus)
-    order = np.argsort(-counts["nondominated"], kind="stable")
-    names = [label(corpus.space, int(j)) for j in order]
-
-    script.results.table(
-        [
-            {"configuration": name, **{kind: count[j] for kind, count in counts.items()}}
-            for name, j in zip(names, order, strict=True)
-        ]
-    )
+    order = by_count(counts)
+    script.results.table(count_rows(corpus, counts))
     shown = order[counts["nondominated"][order] > 0][:SHOWN]
     figure, axes = plt.subplots(figsize=(WIDTH, 3.2))
     places = np.arange(len(shown))
@@ -218,7 +211,7 @@ def appendix_d(script: Script) -> list[Anchor]:
         color=ORANGE,
         label="another is equal to it",
     )
-    axes.set_yticks(places, names[: len(shown)])
+    axes.set_yticks(places, [label(corpus.space, int(j)) for j in shown])
     axes.invert_yaxis()
     axes.set(
         xlabel=f"tasks on whose frontier it lies, of {len(corpus.tasks)}",
@@ -243,6 +236,20 @@ def frontier_counts(corpus: ErrorMatrix) -> dict[str, NDArray[np.int_]]:
         counts["frontier"][frontier] += 1
         counts["pareto_optimal"] += (points[:, None] == points[frontier]).all(axis=2).any(axis=1)
     return counts
+
+
+def by_count(counts: dict[str, NDArray[np.int_]]) -> NDArray[np.intp]:
+    """The configurations, those on most frontiers first."""
+    return np.argsort(-counts["nondominated"], kind="stable")
+
+
+def count_rows(corpus: ErrorMatrix, counts: dict[str, NDArray[np.int_]]) -> list[Row]:
+    """A row a configuration, those on most frontiers first."""
+    return [
+        {"configuration": label(corpus.space, int(j))}
+        | {kind: int(count[j]) for kind, count in counts.items()}
+        for j in by_count(counts)
+    ]
 
 
 def _on_counts(corpus: ErrorMatrix, counts: dict[str, NDArray[np.int_]]) -> list[Anchor]:

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness.tasks import complete_rows, rows_of
+from benchmarks.harness.tasks import complete_rows
 from optuna_peppp import ConfigurationSpace, ErrorMatrix
 from optuna_peppp.corpora.catalog import read_corpus
 
@@ -72,8 +72,8 @@ def as_rows(matrix: ErrorMatrix) -> ErrorMatrix:
 
 def complete(matrix: ErrorMatrix) -> ErrorMatrix:
     """The rows of :func:`as_rows` that were measured throughout, as the truth to compare with."""
-    rows = as_rows(matrix)
-    return rows_of(rows, complete_rows(rows))
+    pairs = as_rows(matrix)
+    return pairs.rows(complete_rows(pairs))
 
 
 def is_authors(matrix: ErrorMatrix) -> bool:

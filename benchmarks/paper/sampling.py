@@ -82,9 +82,9 @@ def qualities(
     for row in rows:
         memory, errors = corpus.memory[row], corpus.errors[row]
         kept = np.where(drawn[row], errors, completed[row])
-        theirs = authors.Quality.of(memory, errors, completed[row], corpus.memory.max())
+        theirs = authors.qualities(memory, errors, completed[row], corpus.memory.max())
         plain = Quality.of(memory, errors, kept, drawn[row])
-        found.append([[getattr(q, metric) for metric in METRICS] for q in (theirs, plain)])
+        found.append([theirs, [getattr(plain, metric) for metric in METRICS]])
     return np.array(found)
 
 

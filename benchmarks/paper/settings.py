@@ -111,10 +111,10 @@ def authors_outcomes(
             order = authors.measure(task, strategy, LARGEST, seed + row)
             for count in range(RANK, LARGEST + 1):
                 predicted = authors.predict(task, order[:count])[feasible]
-                quality = authors.Quality.of(memory, errors, predicted, corpus.memory.max())
+                _, *found = authors.qualities(memory, errors, predicted, corpus.memory.max())
                 share = float(task.memory[order[:count]].sum() / memory.sum())
                 what = AUTHORS, name, technique, count, corpus.tasks[row], share
-                yield Outcome(*what, quality.convergence, quality.hyperdiff)
+                yield Outcome(*what, *found)
 
 
 def authors_split(

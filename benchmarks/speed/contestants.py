@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.speed.qpytorch_step import QPyTorchStep
+from optuna_peppp.configurations.names import Network
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.lowprecision import (
     ImageData,
@@ -26,7 +27,7 @@ from optuna_peppp.lowprecision.simulation.tf32 import convolutions_fit_tf32, con
 from optuna_peppp.lowprecision.training.batches import Batches
 from optuna_peppp.lowprecision.training.step import TrainingStep
 
-NETWORKS: Final = {"plain3": 16, "resnet18": 32, "vgg11": 32}
+NETWORKS: Final[dict[Network, int]] = {"plain3": 16, "resnet18": 32, "vgg11": 32}
 """The networks, and the height and width of their images."""
 
 BATCH, CLASSES, SEED = 32, 5, 0
@@ -67,7 +68,7 @@ def noise(train: int, size: int, test: int = CLASSES) -> ImageData:
     return ImageData("noise", *part(train), *part(test), CLASSES)
 
 
-def build(network: str) -> nn.Module:
+def build(network: Network) -> nn.Module:
     """A network with initial weights that are always the same."""
     with torch.random.fork_rng([]):
         torch.manual_seed(SEED)
@@ -99,7 +100,7 @@ class Contestant:
 
 
 def contestant(
-    network: str,
+    network: Network,
     name: Name,
     device: torch.device,
     precision: Precision = PRECISION,
@@ -165,7 +166,9 @@ def other_convolutions(device: torch.device) -> Iterator[None]:
         library.enabled = before
 
 
-def check(network: str, device: torch.device, names: Sequence[Name] = NAMES) -> dict[str, float]:
+def check(
+    network: Network, device: torch.device, names: Sequence[Name] = NAMES
+) -> dict[str, float]:
     """Trains everybody on the same batch from the same weights, and compares.
 
     On the CPU our step in float32 must be the plain loop's, and our eager step QPyTorch's to

@@ -6,9 +6,7 @@ costs around its kernel. The copy is x.clone(), which allocates its output as ro
 CPU freed memory is kept for reuse (glibc), or page faults would be most of what is measured, of the
 copy above all. Bandwidth is that of a large copy between two arrays, bytes read plus bytes written.
 
-Answers are checked before anything is timed: compiled and eager agree bit for bit, with one seed
-where rounding is stochastic; nearest is QPyTorch's bit for bit on finite numbers; stochastically
-both go to the same two neighbours, with the same mean.
+Answers are checked before anything is timed (rounded_alike.py).
 
 All take turns, in a new order each time, so that a busy machine hits all alike. A turn is one call
 to warm up, and as many that are timed as fill two milliseconds, but one in any case. Reported are
@@ -40,6 +38,7 @@ from benchmarks.harness import script
 from benchmarks.harness.script import Results
 from benchmarks.harness.tables import Row, markdown
 from benchmarks.harness.turns import find_ninja, graphs, process, ratio, synchronize, take_turns
+from benchmarks.speed.rounded_alike import METHODS, SEED, check
 from optuna_peppp import ConfigurationSpace
 from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.lowprecision import quantize
@@ -60,9 +59,7 @@ LARGE_TURNS: Final = 7
 """Of arrays larger than a million numbers."""
 
 TINY: Final = 64
-SEED: Final = 0
 COPY: Final = "copy"
-METHODS: Final[tuple[Backend, ...]] = ("compiled", "eager", "qpytorch")
 STYLES: Final = {
     (COPY, ""): ("copy", "0.6", "-"),
     ("compiled", "nearest"): ("compiled, nearest", "#D55E00", "-"),
@@ -89,58 +86,6 @@ def contestants(
     for method, rounding in product(methods, ROUNDINGS):
         calls[method, rounding] = partial(quantize, x, fmt, rounding, backend=method)
     return calls
-
-
-def check(fmt: FloatFormat, device: torch.device, methods: Sequence[Backend]) -> None:
-    """Compares answers, also where numbers are tiny or huge.
-
-    Raises:
-        RuntimeError: Two of them differ.
-    """
-    generator = torch.Generator().manual_seed(SEED)
-    patterns = torch.randint(-(2**31), 2**31, (2**20,), dtype=torch.int32, generator=generator)
-    x = torch.cat([patterns.view(torch.float32), torch.randn(2**20, generator=generator)])
-    x = x.to(device)
-    for rounding in ROUNDINGS:
-        compiled, eager = (
-            quantize(x, fmt, rounding, torch.Generator(device).manual_seed(SEED), backend=backend)
-            for backend in METHODS[:2]
-        )
-        _require_equal(compiled, eager, f"compiled and eager {rounding} of {fmt}")
-    if "qpytorch" in methods:
-        # Elsewhere they differ on purpose.
-        finite = x[x.isfinite() & (x != 0)]
-        ours, theirs = (quantize(finite, fmt, backend=b) for b in ("eager", "qpytorch"))
-        _require_equal(ours, theirs, f"ours and QPyTorch's nearest of {fmt}")
-        check_stochastic(fmt, device)
-
-
-def check_stochastic(fmt: FloatFormat, device: torch.device) -> None:
-    """Compares where, and how often, ours and QPyTorch's go from between two neighbours.
-
-    Raises:
-        RuntimeError: To other numbers, or with means more than six standard errors apart.
-    """
-    count, generator = 2**16, torch.Generator(device).manual_seed(SEED)
-    # A subnormal number and a normal one.
-    neighbours = (0.0, fmt.min_subnormal), (1.0, 2.0**-fmt.mantissa)
-    for (below, step), share in product(neighbours, (0.1, 0.5, 0.8)):
-        x = torch.full((count,), below + share * step, device=device)
-        ours = quantize(x, fmt, "stochastic", generator, backend="compiled")
-        theirs = quantize(x, fmt, "stochastic", backend="qpytorch")
-        what = f"stochastic rounding of {float(x[0])} to {fmt}"
-        if not set(ours.tolist()) == set(theirs.tolist()) == {below, below + step}:
-            raise RuntimeError(f"{what} does not go to both neighbours, and only there")
-        error = (2 * share * (1 - share) / count) ** 0.5
-        if abs(float(ours.double().mean() - theirs.double().mean())) > 6 * error * step:
-            raise RuntimeError(f"{what}: ours and QPyTorch's have different means")
-
-
-def _require_equal(one: Tensor, other: Tensor, what: str) -> None:
-    # Bit patterns tell -0.0 from 0.0; NaN has many, and any is as good.
-    equal = (one.view(torch.int32) == other.view(torch.int32)) | (one.isnan() & other.isnan())
-    if not bool(equal.all()):
-        raise RuntimeError(f"{what} differ in {int((~equal).sum())} of {equal.numel()} numbers")
 
 
 def seconds(call: Callable[[], Tensor], device: torch.device) -> float:

@@ -52,6 +52,7 @@ from benchmarks.speed.contestants import (
 )
 from benchmarks.speed.qpytorch_step import why_missing
 from benchmarks.speed.whole_trainings import CORPUS_EPOCHS, IMAGES, SMALL, growth, measurements
+from optuna_peppp.configurations.names import Network
 from optuna_peppp.lowprecision.rounding.quantize import can_compile
 
 TURN: Final = 0.1
@@ -82,7 +83,7 @@ COLORS: Final = {
 Facts = dict[str, str | int | float]
 
 
-def compiling(network: str, device: torch.device) -> Facts:
+def compiling(network: Network, device: torch.device) -> Facts:
     """Seconds from nothing to the second step, the first that is compiled."""
     begin = time.perf_counter()
     can_compile()
@@ -109,7 +110,9 @@ def seconds(training: Contestant, device: torch.device, steps: int) -> tuple[flo
     return (time.perf_counter() - clock) / steps, (time.process_time() - work) / steps
 
 
-def compare(network: str, device: torch.device, names: Sequence[Name], quick: bool) -> list[Row]:
+def compare(
+    network: Network, device: torch.device, names: Sequence[Name], quick: bool
+) -> list[Row]:
     """A row a contestant."""
     running = {name: contestant(network, name, device) for name in names}
     for training in running.values():
@@ -124,7 +127,7 @@ def compare(network: str, device: torch.device, names: Sequence[Name], quick: bo
 
 
 def summary(
-    network: str, device: torch.device, times: Mapping[Name, Sequence[tuple[float, float]]]
+    network: Network, device: torch.device, times: Mapping[Name, Sequence[tuple[float, float]]]
 ) -> list[Row]:
     """A row a contestant, of seconds by the clock and of work in every turn."""
     clocks = {name: [clock for clock, _ in own] for name, own in times.items()}
@@ -150,7 +153,9 @@ def summary(
     return rows
 
 
-def measure(device_name: str, threads: int, network: str, quick: bool) -> tuple[list[Row], Facts]:
+def measure(
+    device_name: str, threads: int, network: Network, quick: bool
+) -> tuple[list[Row], Facts]:
     """Checks and times the steps of one network; for a process of its own."""
     torch.set_num_threads(threads)
     device, missing = torch.device(device_name), why_missing()
@@ -169,7 +174,7 @@ def measure(device_name: str, threads: int, network: str, quick: bool) -> tuple[
     }
 
 
-def compiling_again(device_name: str, threads: int, network: str) -> Facts:
+def compiling_again(device_name: str, threads: int, network: Network) -> Facts:
     """Seconds where the cache is full; for a process of its own."""
     torch.set_num_threads(threads)
     return {

@@ -10,11 +10,12 @@ from benchmarks.harness.tables import Row
 from benchmarks.harness.turns import graphs
 from benchmarks.speed.contestants import BATCH, NETWORKS, PRECISION, SEED, build, noise
 from optuna_peppp import ConfigurationSpace
+from optuna_peppp.configurations.names import Network
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.lowprecision import ImageData, RoundingScheme, train
 from optuna_peppp.lowprecision.rounding.quantize import Backend
 
-SMALL: Final = "plain3"
+SMALL: Final[Network] = "plain3"
 IMAGES, CORPUS_EPOCHS = 2500, 6
 """Of a measurement, as in the corpus that ships."""
 

@@ -15,10 +15,11 @@ from optuna_peppp.cli.options import (
     Epochs,
     Fraction,
     ImageSize,
-    Network,
+    NetworkOption,
     RoundingOption,
     SchemeOption,
     Seed,
+    Threads,
     check_data,
     in_a_folder,
     integer,
@@ -63,7 +64,7 @@ def collect(
             help="Write what the storage holds of these studies here, as a corpus CSV.",
         ),
     ] = None,
-    network: Network = "plain3",
+    network: NetworkOption = "plain3",
     configuration: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,6 +81,7 @@ def collect(
     scheme: SchemeOption = "uniform",
     seed: Seed = 0,
     device: Device = "auto",
+    threads: Threads = None,
     jobs: Annotated[
         int,
         typer.Option(
@@ -102,6 +104,7 @@ def collect(
         from optuna_peppp.collecting.workers import collect as run
         from optuna_peppp.lowprecision import Experiment
         from optuna_peppp.studies.credentials import shown
+        from optuna_peppp.threads import chosen_threads
 
         space = ConfigurationSpace(
             {"format_a": FORMATS_A, "format_b": FORMATS_B, "learning_rate": learning_rate}
@@ -128,7 +131,7 @@ def collect(
             seed=seed,
         )
         try:
-            made = run(measurements, storage, jobs=jobs)
+            made = run(measurements, storage, jobs=jobs, threads=chosen_threads(threads, jobs))
         except KeyboardInterrupt:
             echo("Interrupted; run the same command to go on.", err=True)
             if export is not None:

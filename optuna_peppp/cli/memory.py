@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from optuna_peppp.cli.app import app
-from optuna_peppp.cli.options import BatchSize, Network, choice, integer, listed
+from optuna_peppp.cli.options import BatchSize, NetworkOption, choice, integer, listed
 from optuna_peppp.cli.output import clear_errors, echo
 from optuna_peppp.configurations.names import ACCOUNTINGS, Accounting
 from optuna_peppp.configurations.space import ConfigurationSpace
@@ -17,7 +17,7 @@ from optuna_peppp.configurations.space import ConfigurationSpace
     epilog="Example: `optuna-peppp memory --network resnet18 --image-size 32 --classes 10`"
 )
 def memory(
-    network: Network = "plain3",
+    network: NetworkOption = "plain3",
     image_size: Annotated[
         int,
         typer.Option(parser=integer(1), metavar="INTEGER", help="Height and width of an image."),

@@ -13,7 +13,7 @@ import typer
 
 from optuna_peppp.choices import Scheme, Strategy, check_choice
 from optuna_peppp.configurations.data import parse_name
-from optuna_peppp.configurations.names import NETWORKS, ROUNDINGS, Rounding
+from optuna_peppp.configurations.names import NETWORKS, ROUNDINGS, Network, Rounding
 from optuna_peppp.numerals import is_number, parse_integer, parse_number
 from optuna_peppp.sizes import parse_size
 
@@ -125,8 +125,13 @@ DATA_HELP = (
     "(MedMNIST layout) or folder:DIRECTORY (a folder of images per class)."
 )
 Data = Annotated[str, typer.Option(help=DATA_HELP)]
-Network = Annotated[
-    str, typer.Option(help=f"{', '.join(NETWORKS[:-1])} or {NETWORKS[-1]}.", metavar="NETWORK")
+NetworkOption = Annotated[
+    Network,
+    typer.Option(
+        parser=str,  # whoever trains or counts refuses what is no network
+        metavar="NETWORK",
+        help=f"{', '.join(NETWORKS[:-1])} or {NETWORKS[-1]}.",
+    ),
 ]
 ImageSize = Annotated[
     int | None,
@@ -194,6 +199,15 @@ Seed = Annotated[
 Device = Annotated[
     str,
     typer.Option(help="Where to train: cpu, cuda, cuda:1, ..., or auto: a GPU where there is one."),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        parser=integer(1),
+        metavar="INTEGER",
+        help="Threads to train with on the CPU, in every process.",
+        show_default="OMP_NUM_THREADS, else as many as find an idle core",
+    ),
 ]
 Storage = Annotated[
     str | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,13 +18,14 @@ from optuna_peppp.cli.options import (
     ImageSize,
     Json,
     MemoryCap,
-    Network,
+    NetworkOption,
     Rank,
     RoundingOption,
     Seed,
     Storage,
     StrategyOption,
     StudyName,
+    Threads,
     check_data,
     check_size,
     in_a_folder,
@@ -58,7 +58,7 @@ def _can_be_drawn(path: Path | None) -> Path | None:
 )
 def tune(
     data: Data = "digits",
-    network: Network = "plain3",
+    network: NetworkOption = "plain3",
     trials: Annotated[
         int,
         typer.Option(
@@ -95,15 +95,7 @@ def tune(
     image_size: ImageSize = None,
     seed: Seed = 0,
     device: Device = "auto",
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            parser=integer(1),
-            metavar="INTEGER",
-            help="Threads to train with on the CPU.",
-            show_default="OMP_NUM_THREADS, else as many as find an idle core",
-        ),
-    ] = None,
+    threads: Threads = None,
     baseline: Annotated[
         bool,
         typer.Option(
@@ -149,10 +141,9 @@ def tune(
         from optuna_peppp.lowprecision import Experiment
         from optuna_peppp.lowprecision.training.devices import use_threads
         from optuna_peppp.studies.tuning import TrainingsFailed, Tuning
-        from optuna_peppp.threads import fitting_threads
+        from optuna_peppp.threads import chosen_threads
 
-        if threads is not None or "OMP_NUM_THREADS" not in os.environ:
-            use_threads(threads or fitting_threads())
+        use_threads(chosen_threads(threads))
         experiment = Experiment(
             data=data,
             network=network,

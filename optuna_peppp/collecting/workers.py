@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from optuna_peppp.collecting.claims import Claim
 from optuna_peppp.collecting.planning import Measurement, Plan, by_study
@@ -17,15 +16,13 @@ from optuna_peppp.collecting.tasks import Task, start
 from optuna_peppp.processes import worker_pool
 from optuna_peppp.studies.patience import Pace
 
-if TYPE_CHECKING:
-    pass
-
 
 def collect(
     measurements: Sequence[Measurement],
     storage: str,
     *,
     jobs: int = 1,
+    threads: int | None = None,
     pace: Pace | None = None,
 ) -> int:
     """Measures what a storage does not hold yet, beside any others that do the same.
@@ -40,7 +37,9 @@ def collect(
         measurements: The plan.
         storage: As for :func:`~optuna_peppp.studies.storage.open_storage`; made where there is
             none.
-        jobs: Processes; the machine's cores are shared between them.
+        jobs: Processes.
+        threads: To train with on the CPU, in every process; by default, one process has as many as
+            torch finds right, and several share the machine's cores.
         pace: How long is waited, for what; by default :class:`Pace`.
 
     Returns:
@@ -63,7 +62,10 @@ def collect(
         with Progress(tasks, worker) as progress:
             jobs = min(jobs, progress.left)
             if jobs > 1:
-                return _work_in_processes(jobs, (plan, storage, worker, pace), progress)
+                return _work_in_processes(jobs, threads, (plan, storage, worker, pace), progress)
+            from optuna_peppp.lowprecision.training.devices import use_threads
+
+            use_threads(threads)
             made = 0
             for new in _work(tasks, pace):
                 made += new
@@ -131,8 +133,10 @@ def _work_off() -> int:
     return sum(_work(start(*_assignment), _assignment[-1]))
 
 
-def _work_in_processes(jobs: int, assignment: _Assignment, progress: Progress) -> int:
-    with worker_pool(jobs, _assign, *assignment) as pool:
+def _work_in_processes(
+    jobs: int, threads: int | None, assignment: _Assignment, progress: Progress
+) -> int:
+    with worker_pool(jobs, _assign, *assignment, threads=threads) as pool:
         pending = {pool.submit(_work_off) for _ in range(jobs)}
         made = 0
         while pending:

@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from optuna_peppp.choices import check_choice
-from optuna_peppp.configurations.names import NETWORKS
+from optuna_peppp.configurations.names import NETWORKS, Network
 
 _SMALL: Final = 64
 """Images up to this size, in pixels, get a network that does not shrink them at once."""
@@ -19,7 +19,7 @@ _VGG_MINIMUM: Final = 32
 """VGG halves the image five times."""
 
 
-def build_model(name: str, num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+def build_model(name: Network, num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
     """A freshly initialized network; seed it with ``torch.manual_seed``.
 
     Args:
@@ -114,7 +114,7 @@ def _is_small(input_shape: tuple[int, int, int]) -> bool:
     return max(input_shape[1:]) <= _SMALL
 
 
-MODELS: Final[dict[str, Callable[[str, int, tuple[int, int, int]], nn.Module]]] = {
+MODELS: Final[dict[Network, Callable[[str, int, tuple[int, int, int]], nn.Module]]] = {
     "plain3": _plain3,
     "resnet20": _resnet20,
     "resnet18": _resnet,

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.corpora import epochs, measure, recipes
 from benchmarks.harness.tables import read
 from optuna_peppp import ConfigurationSpace, ErrorMatrix
+from optuna_peppp.configurations.data import CIFAR100_SUPERCLASSES
 from optuna_peppp.lowprecision import Experiment, TrainingResult
 
 SHIPPED = ("resnet18", "resnet34", "vgg11", "vgg13", "vgg16", "vgg19")
@@ -52,8 +53,6 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Experiment]:
 
 
 def test_superclasses_are_cifars() -> None:
-    from optuna_peppp.lowprecision.datasets.cifar import CIFAR100_SUPERCLASSES
-
     assert set(recipes.SUPERCLASSES) == set(CIFAR100_SUPERCLASSES)
     assert len(recipes.SUPERCLASSES) == 20
 

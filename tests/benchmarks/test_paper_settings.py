@@ -70,17 +70,16 @@ def test_completion_solves_the_problem_with_a_shrinkage_of_a_tenth(weighted: boo
 
 def test_memory_is_divided_by_the_largest_and_errors_by_what_exceeds_one() -> None:
     memory, errors = np.array([2.0, 4.0]), np.array([0.8, 0.4])
-    of = authors.Quality.of
     # Predicted 0.5 and 0.2 instead of 0.8 and 0.4, at memory 0.2 and 0.4.
-    quality = of(memory, errors, np.array([0.5, 0.2]), 10.0)
+    off, convergence, hyperdiff = authors.qualities(memory, errors, np.array([0.5, 0.2]), 10.0)
     # The point (0.2, 0.5) is 0.2236 from (0.4, 0.4) and 0.3 from (0.2, 0.8).
-    assert quality.convergence == pytest.approx((np.hypot(0.2, 0.1) + 0.2) / 2)
-    assert quality.hyperdiff == pytest.approx(0.2 * 0.3 + 0.6 * 0.2)
-    assert quality.relative_error == pytest.approx(np.hypot(0.3, 0.2) / np.hypot(0.8, 0.4))
+    assert convergence == pytest.approx((np.hypot(0.2, 0.1) + 0.2) / 2)
+    assert hyperdiff == pytest.approx(0.2 * 0.3 + 0.6 * 0.2)
+    assert off == pytest.approx(np.hypot(0.3, 0.2) / np.hypot(0.8, 0.4))
     # A prediction of 2 halves all errors, and the reference point is (1, 2).
-    quality = of(memory, errors, np.array([2.0, 0.4]), 10.0)
-    assert quality.convergence == pytest.approx((min(np.hypot(0, 0.6), np.hypot(0.2, 0.8)) + 0) / 2)
-    assert quality.hyperdiff == pytest.approx(0.2 * 0.6)
+    _, convergence, hyperdiff = authors.qualities(memory, errors, np.array([2.0, 0.4]), 10.0)
+    assert convergence == pytest.approx((min(np.hypot(0, 0.6), np.hypot(0.2, 0.8)) + 0) / 2)
+    assert hyperdiff == pytest.approx(0.2 * 0.6)
 
 
 # Meta-test

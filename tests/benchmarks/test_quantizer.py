@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness.tables import read
-from benchmarks.speed import quantizer
+from benchmarks.speed import quantizer, rounded_alike
 from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.lowprecision import quantize
 
@@ -40,19 +40,19 @@ def backends(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         rounded: Tensor = original(x, fmt, *arguments)
         return rounded
 
-    named: dict[str, Any] = dict.fromkeys(quantizer.METHODS, eager)
+    named: dict[str, Any] = dict.fromkeys(rounded_alike.METHODS, eager)
 
     def by_name(x: Tensor, fmt: FloatFormat, *arguments: Any, backend: str) -> Tensor:
         rounded: Tensor = named[backend](x, fmt, *arguments)
         return rounded
 
-    monkeypatch.setattr(quantizer, "quantize", by_name)
+    monkeypatch.setattr(rounded_alike, "quantize", by_name)
     return named
 
 
 def test_equal_answers_pass(backends: dict[str, Any]) -> None:
     for fmt in quantizer.FORMATS:
-        quantizer.check(fmt, CPU, quantizer.METHODS)
+        rounded_alike.check(fmt, CPU, rounded_alike.METHODS)
 
 
 @pytest.mark.parametrize(
@@ -76,16 +76,16 @@ def test_one_other_number_is_found(
 
     backends[backend] = wrong
     with pytest.raises(RuntimeError, match=message):
-        quantizer.check(FORMAT, CPU, quantizer.METHODS)
+        rounded_alike.check(FORMAT, CPU, rounded_alike.METHODS)
     if backend == "qpytorch":
-        quantizer.check(FORMAT, CPU, quantizer.METHODS[:2])
+        rounded_alike.check(FORMAT, CPU, rounded_alike.METHODS[:2])
 
 
 def test_zeros_of_other_signs_differ_and_nan_does_not() -> None:
     nans = torch.tensor([0x7FC00000, 0x7F800001], dtype=torch.int32).view(torch.float32)
-    quantizer._require_equal(nans, nans.flip(0), "two")
+    rounded_alike._require_equal(nans, nans.flip(0), "two")
     with pytest.raises(RuntimeError, match="two differ in 1 of 2 numbers"):
-        quantizer._require_equal(torch.tensor([0.0, 1.0]), torch.tensor([-0.0, 1.0]), "two")
+        rounded_alike._require_equal(torch.tensor([0.0, 1.0]), torch.tensor([-0.0, 1.0]), "two")
 
 
 def test_biased_stochastic_rounding_is_found(backends: dict[str, Any]) -> None:
@@ -97,10 +97,10 @@ def test_biased_stochastic_rounding_is_found(backends: dict[str, Any]) -> None:
 
     backends["qpytorch"] = pushed
     with pytest.raises(RuntimeError, match=r"of 1\.0125.* to 1-4-3: .* have different means"):
-        quantizer.check_stochastic(FORMAT, CPU)
+        rounded_alike.check_stochastic(FORMAT, CPU)
     backends["qpytorch"] = lambda x, fmt, *_: eager(x, fmt)
     with pytest.raises(RuntimeError, match=r"to 1-4-3 does not go to both neighbours"):
-        quantizer.check_stochastic(FORMAT, CPU)
+        rounded_alike.check_stochastic(FORMAT, CPU)
 
 
 def test_every_configuration_rounds_to_both_formats(monkeypatch: pytest.MonkeyPatch) -> None:

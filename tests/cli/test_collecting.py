@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 from typer.testing import Result
 
+from optuna_peppp.collecting import workers
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.lowprecision import Experiment
 from optuna_peppp.studies.storage import open_storage
@@ -153,3 +154,20 @@ def test_other_settings_are_refused_in_one_sentence(
         "Error: study 'plain3 bright' measures with batch_size 32, not 16; ask for that or choose "
         "another --storage\n"
     )
+
+
+def test_threads_are_those_of_every_process(
+    collect: Callable[..., Result], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[object] = []
+
+    def measure(*_: object, jobs: int, threads: int | None) -> int:
+        given.append((jobs, threads))
+        return 0
+
+    monkeypatch.setattr(workers, "collect", measure)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    command = (data, "--storage", tmp_path / "c.journal", "--jobs", "3")
+    collect(*command)
+    collect(*command, "--threads", "2")
+    assert given == [(3, None), (3, 2)]

@@ -21,6 +21,7 @@ from optuna_peppp.collecting.workers import collect
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.lowprecision import Experiment, TrainingResult
+from optuna_peppp.lowprecision.training import devices
 from optuna_peppp.lowprecision.training.devices import provenance
 from optuna_peppp.studies.life import fail
 from optuna_peppp.studies.patience import Pace, StorageError
@@ -294,3 +295,12 @@ def test_looking_takes_little_time(storage: str) -> None:
         progress.look()
         assert progress.left == 8
     assert progress.left == 0
+
+
+def test_one_process_trains_with_the_threads_that_are_asked_for(
+    storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int | None] = []
+    monkeypatch.setattr(devices, "use_threads", asked.append)
+    collect(planned(), storage, threads=3)
+    assert asked == [3]

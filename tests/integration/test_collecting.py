@@ -1,12 +1,13 @@
 """`collect` in several processes on one storage: exactly once, whoever is killed when.
 
-As a program, this file forks workers: a line of its input is the number of jobs of the next one,
-and it answers with the process. So torch is loaded once only.
+As a program, this file forks workers: a line of its input is what the next one does, or the number
+of one that ended, and it answers with the process or how it ended. So torch is loaded once only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -63,35 +64,44 @@ def planned(milliseconds: int, count: int, *, lethal: bool = False) -> list[Meas
     ]
 
 
+class Forks:
+    """The process that forks workers."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, *request: object) -> int:
+        """Starts a worker, or waits for the one of that number and tells its exit code."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{json.dumps(request)}\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.communicate(timeout=60)
+
+
 class Crew:
     """Workers on one storage, each the leader of a process group."""
 
     def __init__(
-        self, storage: str, milliseconds: int, count: int, *, lethal: bool = False
+        self, forks: Forks, storage: str, milliseconds: int, count: int, *, lethal: bool = False
     ) -> None:
         self.storage = storage
         self.plan = planned(milliseconds, count, lethal=lethal)
         self.workers: list[int] = []
+        self._forks = forks
         self._opened: BaseStorage | None = None
-        command = [sys.executable, __file__, storage, str(milliseconds), str(count), str(lethal)]
-        self._errors = Path(f"{storage.removeprefix('sqlite:///')}.errors").open("w+")  # noqa: SIM115
-        self._forks = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
-        )
-        self._ask("ready")
-
-    def _ask(self, expected: str = "") -> str:
-        assert self._forks.stdout is not None
-        answer = self._forks.stdout.readline().strip()
-        assert answer.startswith(expected), self.said()
-        return answer
+        self._errors = Path(f"{storage.removeprefix('sqlite:///')}.errors")
+        self._errors.touch()
+        self._work = str(self._errors), storage, milliseconds, count, lethal
 
     def start(self, jobs: int = 1) -> int:
         """Starts a worker."""
-        assert self._forks.stdin is not None
-        self._forks.stdin.write(f"{jobs}\n")
-        self._forks.stdin.flush()
-        self.workers.append(int(self._ask()))
+        self.workers.append(self._forks.ask(*self._work, jobs))
         return self.workers[-1]
 
     def trials(self) -> list[FrozenTrial]:
@@ -117,8 +127,7 @@ class Crew:
 
     def wait(self) -> list[int]:
         """Exit codes of all workers, once no process of theirs is left."""
-        output, _ = self._forks.communicate(timeout=300)
-        codes = {int(worker): int(code) for worker, code in map(str.split, output.splitlines())}
+        codes = [self._forks.ask(worker) for worker in self.workers]
         deadline = time.monotonic() + 60
         for worker in self.workers:
             with contextlib.suppress(ProcessLookupError):
@@ -126,20 +135,16 @@ class Crew:
                     os.killpg(worker, 0)
                     assert time.monotonic() < deadline, "a process outlived its worker"
                     time.sleep(0.05)
-        return [codes[worker] for worker in self.workers]
+        return codes
 
     def said(self) -> str:
-        """Its standard error."""
-        self._errors.seek(0)
-        return self._errors.read()
+        """Their standard error."""
+        return self._errors.read_text()
 
     def close(self) -> None:
         for worker in self.workers:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(worker, signal.SIGKILL)
-        self._forks.kill()
-        self._forks.communicate()
-        self._errors.close()
 
     def check_complete(self) -> None:
         """Every measurement is made exactly once."""
@@ -161,12 +166,18 @@ def until(condition: Callable[[], bool], crew: Crew) -> None:
         time.sleep(0.05)
 
 
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    with contextlib.closing(Forks()) as process:
+        yield process
+
+
 @pytest.fixture
-def crew(tmp_path: Path) -> Iterator[Callable[..., Crew]]:
+def crew(forks: Forks, tmp_path: Path) -> Iterator[Callable[..., Crew]]:
     crews: list[Crew] = []
 
     def gather(kind: str, milliseconds: int, count: int, *, lethal: bool = False) -> Crew:
-        crews.append(Crew(kind.format(tmp_path), milliseconds, count, lethal=lethal))
+        crews.append(Crew(forks, kind.format(tmp_path), milliseconds, count, lethal=lethal))
         return crews[-1]
 
     yield gather
@@ -253,24 +264,29 @@ def test_a_process_that_is_killed_ends_the_command(crew: Callable[..., Crew]) ->
     assert {trial.state for trial in one.trials()} == {TrialState.FAIL}
 
 
-def fork_workers(storage: str, milliseconds: str, count: str, lethal: str) -> None:
-    """Forks a worker for every line of the input; then tells how each ended."""
+def fork_workers() -> None:
+    """Forks a worker for every line of the input, or waits for one and tells how it ended."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    pace = Pace(sign_every=0.25, dead_after=2.0, poll=0.1)
-    plan = planned(int(milliseconds), int(count), lethal=lethal == "True")
-    print("ready", flush=True)
-    workers = []
     for line in sys.stdin:
-        worker = os.fork()
-        if worker == 0:
-            os.setsid()
-            collect(plan, storage, jobs=int(line), pace=pace)
-            return
-        workers.append(worker)
-        print(worker, flush=True)
-    for worker in workers:
-        print(worker, os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]))
+        request = json.loads(line)
+        if len(request) == 1:
+            answer = os.waitstatus_to_exitcode(os.waitpid(request[0], 0)[1])
+        else:
+            answer = os.fork()
+            if not answer:
+                work(*request)
+                return
+        print(answer, flush=True)
+
+
+def work(errors: str, storage: str, milliseconds: int, count: int, lethal: bool, jobs: int) -> None:
+    """Measures in this process, a worker of its own."""
+    os.setsid()
+    with Path(errors).open("ab") as file:
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    pace = Pace(sign_every=0.25, dead_after=2.0, poll=0.1)
+    collect(planned(milliseconds, count, lethal=lethal), storage, jobs=jobs, pace=pace)
 
 
 if __name__ == "__main__":
-    fork_workers(*sys.argv[1:])
+    fork_workers()

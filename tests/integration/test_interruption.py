@@ -18,7 +18,7 @@ from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.studies.storage import open_storage
 
 SPACE = ConfigurationSpace.paper()
-TRIALS = 8
+TRIALS = 5
 
 # Compiling is over by the first result, and takes minutes on a busy machine.
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_COMPILE_DISABLE": "1"}
@@ -69,8 +69,14 @@ def end(process: subprocess.Popen[str], sent: signal.Signals) -> tuple[str, str]
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_hears_ctrl_c")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-@pytest.mark.parametrize("kind", ["sqlite:///{}/tune.db", "{}/tune.journal"])
+@pytest.mark.parametrize(
+    ("kind", "sent"),
+    [
+        ("sqlite:///{}/tune.db", signal.SIGINT),
+        ("sqlite:///{}/tune.db", signal.SIGKILL),
+        ("{}/tune.journal", signal.SIGKILL),
+    ],
+)
 def test_interrupted_tune_goes_on(tmp_path: Path, kind: str, sent: signal.Signals) -> None:
     write_data(tmp_path / "noise.npz")
     write_corpus(tmp_path / "corpus.csv")

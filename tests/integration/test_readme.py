@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from optuna_peppp.cli import app
 from optuna_peppp.corpora.catalog import load_corpus
+from optuna_peppp.lowprecision import Experiment, TrainingResult
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.studies.results import predict
 
@@ -45,15 +47,34 @@ def test_a_loop_of_ones_own_runs_as_printed() -> None:
     assert names["optimizer"].param_groups[0]["lr"] < 1e-6
 
 
-@pytest.mark.slow
-def test_the_command_prints_what_is_printed() -> None:
+def test_the_command_prints_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, where trainings give the errors that are printed."""
     (printed,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
+    errors: dict[tuple[str, ...], float] = {
+        (format_a, format_b): float(error)
+        for format_a, format_b, error in re.findall(
+            r"^>? +(\S+) +(\S+) +\S+ MB +(\S+)  measured", printed, re.MULTILINE
+        )
+    }
+    # Whose formats hold every float32.
+    errors["1-8-23", "1-8-23"] = errors.pop(("float32", "float32"))
+    asked: list[tuple[str, ...]] = []
+
+    def measure(_: Experiment, params: Mapping[str, str], *__: object) -> TrainingResult:
+        asked.append(tuple(params.values()))
+        # Three epochs on 360 images.
+        error = round(errors[asked[-1]] * 1080) / 1080
+        return TrainingResult(error, (error,), diverged=False, epochs=6)
+
+    monkeypatch.setattr(Experiment, "measure", measure)
     result = CliRunner().invoke(app, ["tune"])
     assert result.exit_code == 0, result.output
-    # Numbers are those of one machine; the words are those of the command.
-    words = [line for line in printed.splitlines() if line and not re.search(r"\d|\.\.\.", line)]
-    assert words
-    assert set(words) <= set(result.output.splitlines())
+    assert sorted(asked) == sorted(errors)
+    begin, rest = printed.split("...\n")
+    told, next_step = rest.split("Next: ")
+    assert result.stdout.replace("\n\n", "\n") == told
+    assert result.stderr.startswith(begin)
+    assert result.stderr.endswith(f"Next: {next_step}")
 
 
 def test_both_commands_are_shown() -> None:

@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.models import resnet18
 from torchvision.models.resnet import BasicBlock
 
-from optuna_peppp.configurations.names import NETWORKS
+from optuna_peppp.configurations.names import NETWORKS, Network
 from optuna_peppp.lowprecision import build_model
 from optuna_peppp.lowprecision.networks import MODELS
 
@@ -27,7 +27,7 @@ SMALLEST = [
 
 @pytest.mark.parametrize(("name", "shape"), SMALLEST, ids=str)
 def test_every_network_trains_on_its_smallest_images(
-    name: str, shape: tuple[int, int, int]
+    name: Network, shape: tuple[int, int, int]
 ) -> None:
     model = build_model(name, 4, shape)
     logits = model(torch.randn(2, *shape))
@@ -112,7 +112,7 @@ def test_every_name_is_built() -> None:
 
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match=r"network must be 'plain3', .*'vgg19'; got 'alexnet'"):
-        build_model("alexnet", 10, (3, 32, 32))
+        build_model("alexnet", 10, (3, 32, 32))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="num_classes must be at least 2; got 1"):
         build_model("plain3", 1, (3, 16, 16))
     for shape in ((3, 16), (0, 16, 16), (3, 16, 0)):
@@ -122,7 +122,7 @@ def test_bad_arguments() -> None:
 
 @pytest.mark.parametrize("name", ["vgg11", "vgg13", "vgg16", "vgg19"])
 @pytest.mark.parametrize("shape", [(3, 31, 32), (3, 32, 31), (1, 8, 8)], ids=str)
-def test_vgg_needs_32_pixels(name: str, shape: tuple[int, int, int]) -> None:
+def test_vgg_needs_32_pixels(name: Network, shape: tuple[int, int, int]) -> None:
     message = (
         f"{name} needs images of at least 32x32 pixels; got {shape[1]}x{shape[2]}: resize them by "
         "image_size=32 (--image-size 32)"

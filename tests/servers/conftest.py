@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.servers.commands import Command
 from tests.servers.servers import Place, PostgreSQL, Proxy, Redis
-from tests.servers.workers import Worker, Workers, past_tasks
+from tests.servers.workers import SPACE, Worker, Workers, past_tasks
 
 
 @pytest.fixture(scope="session")
@@ -100,3 +102,22 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("corpus") / "past.csv"
     past_tasks().write_csv(path)
     return path
+
+
+@pytest.fixture
+def collect(place: Place, data: str, start: Callable[..., Worker]) -> Command:
+    """Every third configuration on ``data``."""
+    planned = range(0, len(SPACE), 3)
+    pairs = ["/".join(map(str, SPACE.params(index).values())) for index in planned]
+    choices = [word for pair in pairs for word in ("--configuration", pair)]
+    options = ["--epochs", 1, "--image-size", 8, "--storage", place.url, *choices]
+    worker = partial(start, "collect", data, *options)
+    return Command(place, worker, len(planned), frozenset(planned))
+
+
+@pytest.fixture
+def tune(place: Place, data: str, corpus: Path, start: Callable[..., Worker]) -> Command:
+    """Eight trials on ``data``."""
+    experiment = ["--data", data, "--epochs", 1, "--image-size", 8, "--no-baseline"]
+    learning = ["--corpus", corpus, "--rank", 1, "--trials", 8, "--storage", place.url]
+    return Command(place, partial(start, "tune", *experiment, *learning), 8)

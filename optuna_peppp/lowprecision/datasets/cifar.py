@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optuna_peppp.configurations.data import CIFAR100_SUPERCLASSES as CIFAR100_SUPERCLASSES
+from optuna_peppp.configurations.data import CIFAR100_SUPERCLASSES
 from optuna_peppp.lowprecision.datasets.images import Parts, filled, rows_at_once
 
 

@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from optuna_peppp.choices import check_choice
-from optuna_peppp.configurations.names import ACCOUNTINGS, OPTIMIZER_NAMES, Accounting
+from optuna_peppp.configurations.names import (
+    ACCOUNTINGS,
+    OPTIMIZER_NAMES,
+    Accounting,
+    OptimizerName,
+)
 from optuna_peppp.configurations.precision import Precision, check_precision
 from optuna_peppp.lowprecision.memory.saved_tensors import floats_of, forward_pass
 from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, Recipe, Role, RoundingScheme
@@ -57,7 +62,7 @@ def training_memory(
     accounting: Accounting = "saved-tensors",
     *,
     inputs: Any = None,
-    optimizer: str = "sgd",
+    optimizer: OptimizerName = "sgd",
     scheme: RoundingScheme = DEFAULT_SCHEME,
 ) -> MemoryUsage:
     """Memory of training a network at one precision.
@@ -109,7 +114,7 @@ def memory_vector(
     accounting: Accounting = "saved-tensors",
     *,
     inputs: Any = None,
-    optimizer: str = "sgd",
+    optimizer: OptimizerName = "sgd",
     scheme: RoundingScheme = DEFAULT_SCHEME,
 ) -> NDArray[np.float64]:
     """Memory of training a network at every configuration of a space, in bytes, shape (d,).
@@ -151,7 +156,7 @@ def count(
     batch_size: int | None,
     accounting: Accounting = "saved-tensors",
     inputs: Any = None,
-    optimizer: str = "sgd",
+    optimizer: OptimizerName = "sgd",
 ) -> Counts:
     """What :func:`training_memory` counts, whatever the precision."""
     check_choice("accounting", accounting, ACCOUNTINGS)

@@ -13,12 +13,13 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
+from optuna_peppp.configurations.names import OptimizerName
 from optuna_peppp.lowprecision.compatibility import copy_all
 from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Role, Rounder, check_quantizer
 from optuna_peppp.lowprecision.simulation.loss_scale import scaled
 from optuna_peppp.lowprecision.simulation.straight_through import rounded_together
 
-OPTIMIZERS: Final[dict[str, Callable[..., Optimizer]]] = {
+OPTIMIZERS: Final[dict[OptimizerName, Callable[..., Optimizer]]] = {
     "sgd": SGD,
     "adam": Adam,
     "adamw": AdamW,

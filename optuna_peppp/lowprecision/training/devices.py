@@ -51,6 +51,10 @@ def resolve_device(device: torch.device | str) -> torch.device:
         ) from error
 
 
-def use_threads(count: int) -> None:
-    """Trains with so many threads from here on, or with fewer where torch finds that too many."""
-    torch.set_num_threads(min(count, torch.get_num_threads()))
+def use_threads(count: int | None) -> None:
+    """Trains with so many threads from here on, or with fewer where torch finds that too many.
+
+    None leaves them as they are.
+    """
+    if count is not None:
+        torch.set_num_threads(min(count, torch.get_num_threads()))

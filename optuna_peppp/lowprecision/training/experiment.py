@@ -14,7 +14,7 @@ from torch import nn
 
 from optuna_peppp.choices import check_choice
 from optuna_peppp.configurations.data import parse_name
-from optuna_peppp.configurations.names import NETWORKS, ROUNDINGS, Rounding
+from optuna_peppp.configurations.names import NETWORKS, ROUNDINGS, Network, Rounding
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.lowprecision.datasets.loading import ImageData, load_dataset
 from optuna_peppp.lowprecision.memory.accounting import memory_vector
@@ -70,7 +70,7 @@ class Experiment(_Holder):
     """
 
     data: str
-    network: str
+    network: Network
     image_size: int | None = None
     epochs: int = 6
     batch_size: int = 32

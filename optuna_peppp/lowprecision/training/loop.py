@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from optuna_peppp.choices import check_choice
-from optuna_peppp.configurations.names import Backend
+from optuna_peppp.configurations.names import Backend, OptimizerName
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.lowprecision.datasets.loading import ImageData
 from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, Quantizer, RoundingScheme
@@ -52,7 +52,7 @@ def train(
     batch_size: int = 32,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    optimizer: str = "sgd",
+    optimizer: OptimizerName = "sgd",
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     averaged_epochs: int = 3,

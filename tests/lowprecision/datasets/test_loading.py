@@ -13,8 +13,8 @@ import torch
 import torchvision
 from torch import Tensor
 
+from optuna_peppp.configurations.data import CIFAR100_SUPERCLASSES
 from optuna_peppp.lowprecision import ImageData, load_dataset
-from optuna_peppp.lowprecision.datasets.cifar import CIFAR100_SUPERCLASSES
 
 
 def test_digits() -> None:

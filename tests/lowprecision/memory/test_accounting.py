@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from optuna_peppp.configurations.formats import FloatFormat
-from optuna_peppp.configurations.names import Accounting
+from optuna_peppp.configurations.names import Accounting, Network, OptimizerName
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.lowprecision import (
@@ -36,7 +36,7 @@ def linear(hidden: int = 5) -> nn.Module:
     return nn.Sequential(nn.Linear(4, hidden), nn.ReLU(), nn.Linear(hidden, 3))
 
 
-def without_data(name: str, classes: int, shape: tuple[int, int, int]) -> nn.Module:
+def without_data(name: Network, classes: int, shape: tuple[int, int, int]) -> nn.Module:
     """A named network whose weights take no memory: the count needs none."""
     with torch.device("meta"):
         return build_model(name, classes, shape)
@@ -54,7 +54,7 @@ def test_a_linear_network_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("optimizer", "states"), [("sgd", 3), ("adam", 4), ("adamw", 4)])
-def test_what_the_optimizer_keeps(optimizer: str, states: int) -> None:
+def test_what_the_optimizer_keeps(optimizer: OptimizerName, states: int) -> None:
     """Gradients, accumulators and momentum; the Adams remember two numbers of every weight."""
     usage = training_memory(linear(), (4,), 7, EIGHT, optimizer=optimizer)
     assert usage.optimizer == 2 * states * 43
@@ -127,7 +127,7 @@ class Kept:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg16", "plain3", "resnet34", "vgg11"])
-def test_saved_tensors_are_those_that_the_derivatives_need(name: str) -> None:
+def test_saved_tensors_are_those_that_the_derivatives_need(name: Network) -> None:
     model = build_model(name, 10, (3, 32, 32))
     usage = training_memory(model, (3, 32, 32), 2, EIGHT)
     assert usage.activations == Kept(model, torch.randn(2, 3, 32, 32)).floats
@@ -189,7 +189,7 @@ formats_a = st.builds(FloatFormat, st.integers(2, 8), st.integers(1, 23))
 def test_more_bits_never_need_less(
     format_a: FloatFormat, format_b: FloatFormat, adam: bool
 ) -> None:
-    optimizer = "adam" if adam else "sgd"
+    optimizer: OptimizerName = "adam" if adam else "sgd"
 
     def total(a: FloatFormat, b: FloatFormat) -> int:
         return training_memory(linear(50), (4,), 3, Precision(a, b), optimizer=optimizer).total
@@ -354,7 +354,7 @@ def test_tied_weights_count_once() -> None:
     [("plain3", (3, 32, 32)), ("vgg11", (3, 32, 32)), ("resnet18", (3, 65, 65))],
 )
 def test_the_papers_accounting_knows_resnets_for_small_images(
-    name: str, shape: tuple[int, int, int]
+    name: Network, shape: tuple[int, int, int]
 ) -> None:
     model = without_data(name, 10, shape)
     with pytest.raises(ValueError, match=r"knows torchvision's ResNets .* use 'saved-tensors'"):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from optuna_peppp.configurations.formats import FloatFormat
+from optuna_peppp.configurations.names import Network
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.lowprecision import (
     LowPrecisionModule,
@@ -329,7 +330,7 @@ def test_without_rounding_it_is_the_module_itself() -> None:
     assert all(map(torch.equal, *grads))
 
 
-def seeded_model(name: str) -> nn.Module:
+def seeded_model(name: Network) -> nn.Module:
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         return build_model(name, 3, (3, 8, 8))
@@ -505,7 +506,7 @@ def test_a_container_that_works_in_place_is_told() -> None:
 
 
 @pytest.mark.parametrize("name", ["plain3", "resnet18", "vgg11"])
-def test_named_networks_run_forward_and_backward(name: str) -> None:
+def test_named_networks_run_forward_and_backward(name: Network) -> None:
     size = 32 if name == "vgg11" else 8
     network = build_model(name, 3, (3, size, size))
     logits = low(network, precision=DEEP)(images(2, 3, size, size))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from optuna_peppp.configurations.names import Network
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.lowprecision import RoundingScheme, build_model
 from optuna_peppp.lowprecision.simulation.tf32 import convolutions_fit_tf32, convolutions_in_tf32
@@ -20,7 +21,7 @@ def images(size: int = 8) -> Tensor:
 
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 @pytest.mark.parametrize("name", ["plain3", "resnet20", "resnet18", "vgg11"])
-def test_the_networks_of_the_package_fit(name: str, rounding: str) -> None:
+def test_the_networks_of_the_package_fit(name: Network, rounding: str) -> None:
     size = 32 if name == "vgg11" else 8
     scheme = replace(SCHEME, rounding=rounding)  # type: ignore[arg-type]
     network = build_model(name, 4, (3, size, size))
