@@ -174,7 +174,8 @@ def test_likelihoods_are_those_of_dense_gaussians(missing: float) -> None:
 def test_a_left_out_model_is_the_regression_on_the_other_tasks() -> None:
     errors = drawn(12, 8, 2, missing=0.3).errors
     state = states(errors, 2, "own", 4)[0][-1]
-    for t, model in enumerate(state.left_out(Tasks.of(errors, None, "identity"), "own")):
+    tasks = Tasks.of(errors, None, "identity")
+    for t, (model, _) in enumerate(state.left_out(tasks, "own", np.arange(12))):
         for j in range(8):
             others = [s for s in range(12) if s != t and not np.isnan(errors[s, j])]
             precision = state.stiffness + state.seconds[others].sum(axis=0) / state.noise[j]
@@ -191,8 +192,10 @@ def test_what_is_left_out_is_not_looked_at_again() -> None:
     altered = errors.copy()
     altered[5] = np.random.default_rng(2).random(8)
     altered[5, 2:4] = np.nan
-    before = state.left_out(Tasks.of(errors, None, "identity"), "own")
-    after = state.left_out(Tasks.of(altered, None, "identity"), "own")
+    before, after = (
+        [model for model, _ in state.left_out(Tasks.of(e, None, "identity"), "own", np.arange(12))]
+        for e in (errors, altered)
+    )
     for t in range(12):
         same = np.allclose(before[t].mean, after[t].mean, rtol=1e-9)
         assert same == (t == 5)
