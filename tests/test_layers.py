@@ -16,7 +16,7 @@ import optuna_peppp
 ROOT = Path(optuna_peppp.__file__).parent
 
 LAYERS = (
-    {"arrays", "choices", "files", "pareto", "processes", "text", "threads"},
+    {"arrays", "choices", "files", "pareto", "processes", "singular", "text", "threads"},
     {"numerals"},
     {"sizes"},
     {"configurations"},

@@ -10,7 +10,7 @@ matrix of its shorter side.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 import scipy.linalg
@@ -139,7 +139,7 @@ class Factored:
         weighted: Shape (m,), w E.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[int, int]
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
     weights: Matrix
@@ -149,7 +149,8 @@ class Factored:
     def of(cls, weights: Matrix, weighted: Matrix) -> Self:
         """As of every problem."""
         rows, columns = np.nonzero(weights)
-        return cls(weights.shape, rows, columns, weights[rows, columns], weighted[rows, columns])
+        n, d = weights.shape
+        return cls((n, d), rows, columns, weights[rows, columns], weighted[rows, columns])
 
     def iterate(self, left: Matrix, right: Matrix) -> Iterate:
         """As of every problem."""
@@ -163,7 +164,7 @@ class Factored:
         left, right = point.left, point.right
         if not (right.any() or added.any()):
             return left[:, :0], right[:, :0]
-        sparse = scipy.sparse.csr_array((added, (self.rows, self.columns)), shape=self.shape)
+        sparse: Any = scipy.sparse.csr_array((added, (self.rows, self.columns)), shape=self.shape)
         across = sparse.T.tocsr()
         operator = LinearOperator(
             self.shape,
@@ -179,8 +180,7 @@ class Factored:
         """From triangular factors: of what is next to nothing, digits remain."""
         if one is not other:
             return float(np.vdot(one.left.T @ other.left, one.right.T @ other.right))
-        cores = (np.linalg.qr(factor, mode="r") for factor in (one.left, one.right))
-        left, right = cores
+        left, right = (np.asarray(np.linalg.qr(f, mode="r")) for f in (one.left, one.right))
         return float(np.square(left @ right.T).sum())
 
 
