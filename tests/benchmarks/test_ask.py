@@ -12,7 +12,7 @@ import pytest
 from optuna.samplers import BaseSampler, RandomSampler
 
 from benchmarks.harness.tables import Row, read
-from benchmarks.speed import ask, completion, new_task
+from benchmarks.speed import ask, completion, fit, large, new_task
 from optuna_peppp import PEPPPSampler
 
 COLUMNS = [
@@ -188,3 +188,38 @@ def test_completing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert float(theirs["projected_seconds"]) > float(theirs["seconds"])
     assert float(ours["peak_mb"]) > 10
     assert (tmp_path / "completion.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_large_asks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    large.main(["--quick", "--output", str(tmp_path)])
+    rows = read(tmp_path / "large.csv")
+    assert [(row["sampler"], row["configurations"], row["trials"]) for row in rows] == [
+        ("bayesian", "99", "100"),
+        (new_task.TPE, "99", "100"),
+        ("cold-start", "10000", "30"),
+        (new_task.TPE, "10000", "30"),
+        ("prediction", "10000", "30"),
+    ]
+    assert all(float(row["milliseconds"]) > 0 for row in rows)
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(rows)
+
+
+@pytest.mark.slow
+def test_large_fits(tmp_path: Path) -> None:
+    fit.main(["--quick", "--output", str(tmp_path)])
+    rows = read(tmp_path / "fit.csv")
+    assert [(row["step"], row["tasks"]) for row in rows] == [
+        ("fit", "20"),
+        ("fit", "87"),
+        ("read studies", "20"),
+        ("fit studies", "20"),
+    ]
+    assert all(float(row["processor_seconds"]) > 0 for row in rows)
+
+
+def test_errors_to_fit_are_observed_somewhere() -> None:
+    observed = ~np.isnan(fit.errors_of(30, 50))
+    assert observed.any(axis=0).all()
+    assert observed.any(axis=1).all()
+    assert 0.1 < observed.mean() < 0.2
