@@ -28,7 +28,7 @@ def refuse(message: str, array: NDArray[np.float64], bad: NDArray[np.bool_]) -> 
         raise ValueError(f"{message}[{', '.join(map(str, place))}] is {array[place]}")
 
 
-_BLOCK: Final = 2**22
+_BLOCK: Final = 2**19
 """Entries, of 8 bytes, that are worked on at a time."""
 
 

@@ -28,7 +28,9 @@ def leading(
     size = min(matrix.shape)
     if rank > _FEW * size and not isinstance(matrix, LinearOperator):
         left, values, right = np.linalg.svd(matrix, full_matrices=False)
-        return left[:, :rank], values[:rank], right[:rank].T
-    start = np.random.default_rng(0).standard_normal(size)
-    left, values, right = svds(matrix, k=rank, v0=start)
-    return left[:, ::-1], values[::-1], right[::-1].T
+    else:
+        start = np.random.default_rng(0).standard_normal(size)
+        left, values, right = svds(matrix, k=rank, v0=start)
+        left, values, right = left[:, ::-1], values[::-1], right[::-1]
+    strengths = np.asarray(values[:rank], dtype=np.float64)
+    return left[:, :rank], strengths, right[:rank].T

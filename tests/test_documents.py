@@ -234,6 +234,22 @@ def test_what_asking_costs() -> None:
             assert cell == (f"{milliseconds:.1f}" if milliseconds < 20 else f"{milliseconds:.0f}")
 
 
+def test_what_large_fits_cost() -> None:
+    _, *rows = table(DOCUMENTS["benchmarks"], "step", "tasks x configurations")
+    assert len(rows) == len(results("speed/fit"))
+    for row, record in zip(rows, results("speed/fit"), strict=True):
+        size = f"{int(record['tasks']):,} x {int(record['configurations']):,}"
+        seconds = f"{float(record['processor_seconds']):.1f}"
+        assert row == [record["step"], size, seconds, f"{float(record['peak_mb']):.0f} MB"]
+
+
+def test_what_large_asks_cost() -> None:
+    _, *rows = table(DOCUMENTS["benchmarks"], "configurations", "trials", "")
+    for row, record in zip(rows, results("speed/large"), strict=True):
+        counts = [f"{int(record[name]):,}" for name in ("configurations", "trials")]
+        assert row == [*counts, record["sampler"], f"{float(record['milliseconds']):.0f}"]
+
+
 def test_what_is_printed_was_measured() -> None:
     """The printed errors of digits are those that were measured once for all configurations."""
     (printed,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)

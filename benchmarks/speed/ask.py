@@ -23,26 +23,24 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 import optuna
-from numpy.typing import NDArray
-from optuna.samplers import BaseSampler, GPSampler, TPESampler
+from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, create_trial
-from scipy.special import expit
+from optuna.trial import FrozenTrial
 
 from benchmarks.harness import script
 from benchmarks.harness.script import Results
 from benchmarks.harness.tables import Row, markdown
 from benchmarks.harness.turns import process, ratio, take_turns
-from optuna_peppp import ConfigurationSpace, ErrorMatrix, MetaModel, PEPPPSampler
+from benchmarks.speed.new_task import RANK, SEED, TASKS, TPE, NewTask
+from optuna_peppp import ConfigurationSpace
 
 LEARNING_RATES: Final = (1, 3, 11, 102)
 """Of spaces of 99, 297, 1,089 and 10,098 configurations."""
@@ -53,12 +51,9 @@ CLOCKS: Final = {"memory": time.process_time, "sqlite": time.perf_counter}
 LIMIT: Final = 8.0
 """Seconds for the turns of one space, number of trials and storage, of which there are 24."""
 
-TASKS, RANK = 20, 3
-SEED: Final = 0
 DIRECTIONS: Final = ("minimize", "minimize")
 PLACES: Final = {"memory": "in memory", "sqlite": "SQLite"}
 OURS: Final = ("bayesian", "cold-start", "ed-mf", "qr-mf")
-TPE: Final = "tpe-multivariate"
 SAMPLERS: Final = {
     "bayesian": ("ours, Bayesian", "#D55E00", "-"),
     "cold-start": ("ours, no past tasks", "#D55E00", ":"),
@@ -71,62 +66,6 @@ SAMPLERS: Final = {
 
 Fresh = Callable[[BaseSampler], AbstractContextManager[optuna.Study]]
 """Opens a fresh copy of a study for a sampler."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class NewTask:
-    """A synthetic task, its memory in bytes, and what those that came before it tell."""
-
-    memory: NDArray[np.float64]
-    errors: NDArray[np.float64]
-    meta: MetaModel
-
-    @classmethod
-    def of(cls, learning_rates: int) -> Self:
-        """In the paper's space, times learning rates if there are several."""
-        choices = ConfigurationSpace.paper().choices
-        if learning_rates > 1:
-            choices["learning_rate"] = tuple(np.geomspace(1e-5, 1e-1, learning_rates).tolist())
-        space = ConfigurationSpace(choices)
-        precisions = map(space.precision, range(len(space)))
-        memory = np.array([3e6 * p.format_a.bits + 1e6 * p.format_b.bits for p in precisions])
-        generator = np.random.default_rng(SEED)
-        shape = (TASKS + 1, len(space))
-        latent = generator.standard_normal((shape[0], RANK))
-        log_odds = 1 - 2 * (memory - memory.min()) / np.ptp(memory)
-        log_odds = log_odds + 0.5 * latent @ generator.standard_normal((RANK, shape[1]))
-        errors = expit(log_odds + 0.1 * generator.standard_normal(shape))
-        names = tuple(f"task {row}" for row in range(TASKS))
-        past = ErrorMatrix(space, names, errors[1:], np.tile(memory, (TASKS, 1)))
-        return cls(memory, errors[0], MetaModel.fit(past))
-
-    def trials(self, count: int) -> list[FrozenTrial]:
-        """Finished ones, of nine tenths of the configurations; fewer are the first of more.
-
-        Where these are fewer than ``count``, some are measured twice.
-        """
-        d, distributions = len(self.meta.space), self.meta.space.distributions()
-        drawn = np.random.default_rng(SEED).permutation(d)[: d * 9 // 10]
-        return [
-            create_trial(
-                params=self.meta.space.params(index),
-                distributions={**distributions},
-                values=[float(self.errors[index]), float(self.memory[index])],
-            )
-            for index in np.resize(drawn, count).tolist()
-        ]
-
-    def samplers(self) -> dict[str, BaseSampler]:
-        """Everybody, by name, as a user would create them."""
-        ours = partial(PEPPPSampler, self.meta, self.memory, seed=SEED)
-        return {
-            "bayesian": ours(),
-            "cold-start": PEPPPSampler(MetaModel.cold(self.meta.space), self.memory, seed=SEED),
-            "ed-mf": ours(strategy="ed-mf"),
-            "qr-mf": ours(strategy="qr-mf"),
-            TPE: TPESampler(multivariate=True, seed=SEED),
-            "gp": GPSampler(seed=SEED),
-        }
 
 
 @contextmanager

@@ -21,7 +21,6 @@ chosen is the smallest rank k whose excess, at its best h, is within its one sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -30,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from optuna_peppp.completion.proximal import decompose
-from optuna_peppp.completion.softimpute import soft_impute_path
+from optuna_peppp.completion.softimpute import Completion, soft_impute
 
 _FOLDS: Final = 5
 _RANKS: Final = (2, 3, 4, 5)
@@ -135,10 +134,15 @@ class Completed:
             shrinkages = np.array([shrinkage])
         limit = max(ranks) if given.size > _LARGE else possible
         selection, residuals = _cross_validate(given, ranks, shrinkages, limit)
-        shrinkages = np.array([selection.shrinkage])
-        ((left, values, right),) = _completions(
-            given, shrinkages, selection.rank, limit, tolerance=1e-4
+        rows, columns = _effects(given)
+        low = soft_impute(
+            given,
+            shrinkage=selection.shrinkage,
+            rank=limit,
+            offset=rows[:, None] + columns,
+            tol=1e-4,
         )
+        left, values, right = _decomposed((rows, columns), low, selection.rank)
         embeddings = right[:, : selection.rank]
         matrix = left[:, : selection.rank] * values[: selection.rank] @ embeddings.T
         matrix = np.clip(matrix, 0.0, 1.0)
@@ -190,31 +194,19 @@ _SWEEPS: Final = 1000
 _STILL: Final = 1e-10
 
 
-def _completions(
-    errors: NDArray[np.float64],
-    shrinkages: NDArray[np.float64],
-    count: int,
-    limit: int,
-    *,
-    tolerance: float,
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]:
-    """The singular value decompositions of A + L, of left and right vectors as columns.
-
-    For every shrinkage, descending, each started from the one before. L is at most of rank
-    ``limit``; ``count`` singular values are there at least.
-    """
-    rows, columns = _effects(errors)
+def _decomposed(
+    effects: tuple[NDArray[np.float64], NDArray[np.float64]], low: Completion, count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """The singular value decomposition of A + L, vectors as columns; ``count`` values at least."""
+    rows, columns = effects
     ones = np.ones_like(rows), np.ones_like(columns)
-    effects = np.column_stack((rows, ones[0])), np.column_stack((ones[1], columns))
-    offset = rows[:, None] + columns
-    for step in soft_impute_path(errors, shrinkages, rank=limit, offset=offset, tol=tolerance):
-        # Vectors of singular value zero make up for what L lacks to ``count``.
-        lacking = max(count - 2 - len(step.singular_values), 0)
-        left, right = (np.zeros((len(side), lacking)) for side in ones)
-        yield decompose(
-            np.hstack((effects[0], step.left * step.singular_values, left)),
-            np.hstack((effects[1], step.right, right)),
-        )
+    # Vectors of singular value zero make up for what L lacks to ``count``.
+    lacking = max(count - 2 - len(low.singular_values), 0)
+    left, right = (np.zeros((len(side), lacking)) for side in effects)
+    return decompose(
+        np.column_stack((rows, ones[0], low.left * low.singular_values, left)),
+        np.column_stack((ones[1], columns, low.right, right)),
+    )
 
 
 def _cross_validate(
@@ -226,17 +218,35 @@ def _cross_validate(
     folds, count = min(_FOLDS, len(entries)), max(ranks)
     residuals = np.empty((len(shrinkages), len(entries), len(ranks)))
     scores = np.empty((folds, len(shrinkages), len(ranks)))
-    for fold in range(folds):
-        rows, columns = entries[fold::folds].T
-        training = errors.copy()
-        training[rows, columns] = np.nan
-        solutions = _completions(training, shrinkages, count, limit, tolerance=_TOLERANCE)
-        for i, (left, values, right) in enumerate(solutions):
+    trainings = [errors.copy() for _ in range(folds)]
+    for fold, training in enumerate(trainings):
+        training[*entries[fold::folds].T] = np.nan
+    effects = [_effects(training) for training in trainings]
+    found: list[Completion | None] = [None] * folds
+    for i, shrinkage in enumerate(shrinkages.tolist()):
+        for fold, (training, (of_rows, of_columns)) in enumerate(
+            zip(trainings, effects, strict=True)
+        ):
+            # Each started from the one before.
+            found[fold] = low = soft_impute(
+                training,
+                shrinkage=shrinkage,
+                rank=limit,
+                offset=of_rows[:, None] + of_columns,
+                tol=_TOLERANCE,
+                start=found[fold],
+            )
+            left, values, right = _decomposed((of_rows, of_columns), low, count)
+            rows, columns = entries[fold::folds].T
             terms = left[rows, :count] * values[:count] * right[columns, :count]
             predicted = np.clip(terms.cumsum(axis=1)[:, np.array(ranks) - 1], 0.0, 1.0)
             held_out = errors[rows, columns, None] - predicted
             residuals[i, fold::folds] = held_out
             scores[fold, i] = np.square(held_out).mean(axis=0)
+        # Less shrinkage, which takes longest, is tried as long as it helps some rank.
+        if i and (scores[:, i].mean(axis=0) > scores[:, i - 1].mean(axis=0)).all():
+            scores = scores[:, : i + 1]
+            break
     means = scores.mean(axis=0)
     best = np.unravel_index(means.argmin(), means.shape)
     excess = scores - scores[:, best[0], best[1]][:, None, None]  # Eq. 3

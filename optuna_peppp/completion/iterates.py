@@ -9,9 +9,8 @@ matrix of its shorter side.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 import scipy.linalg
@@ -35,55 +34,70 @@ def is_low(rank: int, shape: tuple[int, ...]) -> bool:
     return rank <= _LOW * min(shape)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Iterate:
+    """A product of factors.
+
+    Attributes:
+        left: Shape (n, r).
+        right: Shape (d, r).
+        values: The entries of the product that its problem goes by: all, of shape (n, d), or those
+            observed, of shape (m,).
+    """
+
+    left: Matrix
+    right: Matrix
+    values: Matrix
+
+
+def combined(share: float, one: Iterate, other_share: float, other: Iterate) -> Iterate:
+    """The weighted sum of two iterates of one problem."""
+    return Iterate(
+        np.hstack((share * one.left, other_share * other.left)),
+        np.hstack((one.right, other.right)),
+        share * one.values + other_share * other.values,
+    )
+
+
 class Problem(Protocol):
-    """A matrix that was observed in part."""
+    """A matrix that was observed in part, and how its iterates are kept.
+
+    Attributes:
+        weights: Of the entries that an iterate's values are: w.
+        weighted: Of these entries, w E.
+    """
+
+    @property
+    def weights(self) -> Matrix: ...  # noqa: D102
+
+    @property
+    def weighted(self) -> Matrix: ...  # noqa: D102
 
     @classmethod
     def of(cls, weights: Matrix, weighted: Matrix) -> Self:
-        """From w (n, d), zero where unobserved, and w E."""
+        """From w (n, d), 0 where unobserved, and w E."""
 
-    def at(self, left: Matrix, right: Matrix) -> Point:
-        """The point Y of factors (n, r) and (d, r)."""
+    def iterate(self, left: Matrix, right: Matrix) -> Iterate:
+        """The product of these factors."""
 
-
-class Point(Protocol):
-    """A point Y, with its gradient G(Y)."""
-
-    def descended(
-        self, step: float, shrinkage: float, rank: int, guess: int
+    def shrunk(
+        self, point: Iterate, added: Matrix, threshold: float, rank: int, guess: int
     ) -> tuple[Matrix, Matrix]:
-        """A proximal step (Eq. 3): its factors (n, r) and (d, r), r at most ``rank``.
+        """S of a point to which a matrix was added; ``added`` has its entries as values have.
 
-        ``guess`` is how many singular values are expected above the threshold.
+        Args:
+            point: The point.
+            added: What was added to it.
+            threshold: What all singular values lose, down to 0.
+            rank: So many are kept at most, the largest.
+            guess: How many are expected above the threshold.
+
+        Returns:
+            Factors (n, r) and (d, r).
         """
 
-    def to(self, left: Matrix, right: Matrix) -> Move:
-        """The way from here to the product of these factors."""
-
-
-class Move(Protocol):
-    """The way Z+ - Y.
-
-    Attributes:
-        square: The square of its norm.
-        curvature: That with weights w.
-    """
-
-    square: float
-    curvature: float
-
-    def subgradient(self, step: float) -> float:
-        """The norm of Eq. 5."""
-
-    def inner(self, left: Matrix, right: Matrix) -> float:
-        """Its inner product with the product of factors."""
-
-
-def less(
-    left: Matrix, right: Matrix, other_left: Matrix, other_right: Matrix
-) -> tuple[Matrix, Matrix]:
-    """Factors of one product of factors less another."""
-    return np.hstack((left, -other_left)), np.hstack((right, other_right))
+    def inner(self, one: Iterate, other: Iterate) -> float:
+        """The inner product over all entries."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,61 +109,37 @@ class Dense:
 
     @classmethod
     def of(cls, weights: Matrix, weighted: Matrix) -> Self:
+        """As of every problem."""
         return cls(weights, weighted)
 
-    def at(self, left: Matrix, right: Matrix) -> Point:
-        here = left @ right.T
-        return DensePoint(self.weights, here, self.weights * here - self.weighted)
+    def iterate(self, left: Matrix, right: Matrix) -> Iterate:
+        """As of every problem."""
+        return Iterate(left, right, left @ right.T)
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DensePoint:
-    """A point that is a whole matrix, and its gradient."""
-
-    weights: Matrix
-    here: Matrix
-    gradient: Matrix
-
-    def descended(
-        self, step: float, shrinkage: float, rank: int, guess: int
+    def shrunk(
+        self, point: Iterate, added: Matrix, threshold: float, rank: int, guess: int
     ) -> tuple[Matrix, Matrix]:
-        return _shrink(self.here - step * self.gradient, shrinkage * step, rank, guess)
+        """By the Gram matrix of the shorter side."""
+        return _shrink(point.values + added, threshold, rank, guess)
 
-    def to(self, left: Matrix, right: Matrix) -> Move:
-        move = left @ right.T - self.here
-        bend = self.weights * move
-        return DenseMove(move, bend, float(np.vdot(move, move)), float(np.vdot(move, bend)))
-
-
-@dataclass(slots=True, eq=False)
-class DenseMove:
-    """A way that is a whole matrix."""
-
-    move: Matrix
-    bend: Matrix
-    square: float
-    curvature: float
-
-    def subgradient(self, step: float) -> float:
-        return float(np.linalg.norm(self.bend - self.move / step))
-
-    def inner(self, left: Matrix, right: Matrix) -> float:
-        return float(np.vdot(self.move, left @ right.T))
+    def inner(self, one: Iterate, other: Iterate) -> float:
+        """As of every problem."""
+        return float(np.vdot(one.values, other.values))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Factored:
-    """A problem whose iterates are factors.
+    """A problem whose iterates are factors, and observed entries.
 
     Attributes:
         shape: Of the matrix.
-        rows: Shape (m,), of the observed entries, row by row.
+        rows: Shape (m,), of the observed entries.
         columns: Shape (m,), of the observed entries.
         weights: Shape (m,), w.
         weighted: Shape (m,), w E.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[int, int]
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
     weights: Matrix
@@ -157,39 +147,27 @@ class Factored:
 
     @classmethod
     def of(cls, weights: Matrix, weighted: Matrix) -> Self:
+        """As of every problem."""
         rows, columns = np.nonzero(weights)
-        return cls(weights.shape, rows, columns, weights[rows, columns], weighted[rows, columns])
+        n, d = weights.shape
+        return cls((n, d), rows, columns, weights[rows, columns], weighted[rows, columns])
 
-    def at(self, left: Matrix, right: Matrix) -> Point:
-        gradient = self.weights * self.observed(left, right) - self.weighted
-        return FactoredPoint(self, left, right, gradient)
+    def iterate(self, left: Matrix, right: Matrix) -> Iterate:
+        """As of every problem."""
+        values = np.einsum("mr,mr->m", left[self.rows], right[self.columns])
+        return Iterate(left, right, values)
 
-    def observed(self, left: Matrix, right: Matrix) -> Matrix:
-        """Shape (m,), the observed entries of a product of factors."""
-        found: Matrix = np.einsum("mr,mr->m", left[self.rows], right[self.columns])
-        return found
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FactoredPoint:
-    """A point of factors, and its gradient (m,)."""
-
-    problem: Factored
-    left: Matrix
-    right: Matrix
-    gradient: Matrix
-
-    def descended(
-        self, step: float, shrinkage: float, rank: int, guess: int
+    def shrunk(
+        self, point: Iterate, added: Matrix, threshold: float, rank: int, guess: int
     ) -> tuple[Matrix, Matrix]:
-        shape, rows, columns = self.problem.shape, self.problem.rows, self.problem.columns
-        sparse = scipy.sparse.csr_array((-step * self.gradient, (rows, columns)), shape=shape)
-        across = sparse.T.tocsr()
-        left, right, threshold = self.left, self.right, shrinkage * step
-        if not (right.any() or self.gradient.any()):
+        """By products with vectors."""
+        left, right = point.left, point.right
+        if not (right.any() or added.any()):
             return left[:, :0], right[:, :0]
+        sparse: Any = scipy.sparse.csr_array((added, (self.rows, self.columns)), shape=self.shape)
+        across = sparse.T.tocsr()
         operator = LinearOperator(
-            shape,
+            self.shape,
             matvec=lambda x: sparse @ x + left @ (right.T @ x),
             rmatvec=lambda x: across @ x + right @ (left.T @ x),
             dtype=np.float64,
@@ -198,32 +176,12 @@ class FactoredPoint:
         kept = values > threshold
         return vectors[:, kept], others[:, kept] * (values[kept] - threshold)
 
-    def to(self, left: Matrix, right: Matrix) -> Move:
-        factors = less(left, right, self.left, self.right)
-        move = self.problem.observed(*factors)
-        bend = self.problem.weights * move
-        square = np.square(np.linalg.qr(factors[0], "r") @ np.linalg.qr(factors[1], "r").T).sum()
-        return FactoredMove(*factors, move, bend, float(square), float(move @ bend))
-
-
-@dataclass(slots=True, eq=False)
-class FactoredMove:
-    """A way of factors, and what it does to observed entries."""
-
-    left: Matrix
-    right: Matrix
-    move: Matrix
-    bend: Matrix
-    square: float
-    curvature: float
-
-    def subgradient(self, step: float) -> float:
-        elsewhere = max(self.square - float(self.move @ self.move), 0.0)
-        here = self.bend - self.move / step
-        return math.sqrt(float(here @ here) + elsewhere / step**2)
-
-    def inner(self, left: Matrix, right: Matrix) -> float:
-        return float(np.vdot(self.left.T @ left, self.right.T @ right))
+    def inner(self, one: Iterate, other: Iterate) -> float:
+        """From triangular factors: of what is next to nothing, digits remain."""
+        if one is not other:
+            return float(np.vdot(one.left.T @ other.left, one.right.T @ other.right))
+        left, right = (np.asarray(np.linalg.qr(f, mode="r")) for f in (one.left, one.right))
+        return float(np.square(left @ right.T).sum())
 
 
 def _shrink(matrix: Matrix, threshold: float, rank: int, guess: int) -> tuple[Matrix, Matrix]:

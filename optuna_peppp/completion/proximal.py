@@ -28,7 +28,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from optuna_peppp.completion.iterates import Dense, Factored, Problem, is_low, less
+from optuna_peppp.completion.iterates import Dense, Factored, Problem, combined, is_low
 
 Matrix = NDArray[np.float64]
 
@@ -75,34 +75,41 @@ def solve(
     kind: type[Problem] = Factored if is_low(rank, weights.shape) else Dense
     problem = kind.of(weights, weighted)
     if start is None:
-        origin = problem.at(np.zeros((len(weights), 0)), np.zeros((weights.shape[1], 0)))
-        first = origin.descended(step, shrinkage, min(rank, _SWEEP_RANK), _SWEEP_RANK)
-        left, right = _alternating(weights, weighted, shrinkage, *first)
-    else:
-        left, right = start
-    old_left, old_right, momentum = left, right, 1.0
-    iterations, gap = 0, math.inf
+        origin = problem.iterate(*(np.zeros((side, 0)) for side in weights.shape))
+        few = min(rank, _SWEEP_RANK)
+        first = problem.shrunk(origin, step * problem.weighted, shrinkage * step, few, few)
+        start = _alternating(weights, weighted, shrinkage, *first)
+    here = old = problem.iterate(*start)
+    momentum, iterations, gap = 1.0, 0, math.inf
     while gap > tol and iterations < max_iterations:
         iterations += 1
         # Nesterov's extrapolation (Eq. 2).
         following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
         inertia = (momentum - 1) / following
-        ahead = problem.at(*less((1 + inertia) * left, right, inertia * old_left, old_right))
+        ahead = combined(1 + inertia, here, -inertia, old)
+        gradient = problem.weights * ahead.values - problem.weighted
         while True:
-            new_left, new_right = ahead.descended(step, shrinkage, rank, left.shape[1] + 5)  # Eq. 3
-            move = ahead.to(new_left, new_right)
+            threshold, guess = shrinkage * step, here.left.shape[1] + 5
+            new = problem.iterate(  # Eq. 3
+                *problem.shrunk(ahead, -step * gradient, threshold, rank, guess)
+            )
+            move = combined(1, new, -1, ahead)
+            bend = problem.weights * move.values
+            square, curvature = problem.inner(move, move), float(np.vdot(move.values, bend))
             # Eq. 4. No weight exceeds 1: a step of 1 always descends.
-            if step <= 1 or step * move.curvature <= move.square:
+            if step <= 1 or step * curvature <= square:
                 break
-            step = max(1.0, min(step / 2, move.square / move.curvature))
-        gap = move.subgradient(step) / shrinkage  # Eq. 5
+            step = max(1.0, min(step / 2, square / curvature))
+        # Eq. 5; where nothing was observed, G is zero.
+        observed = float(np.linalg.norm(bend - move.values / step))
+        elsewhere = max(square - float(np.vdot(move.values, move.values)), 0.0) / step**2
+        gap = math.sqrt(observed**2 + elsewhere) / shrinkage
         # Restart where the step turns against the momentum (Eq. 6; O'Donoghue and Candes, 2015).
-        against = move.inner(*less(new_left, new_right, left, right)) < 0
-        old_left, old_right = (new_left, new_right) if against else (left, right)
+        against = problem.inner(move, combined(1, new, -1, here)) < 0
+        old, here = (new if against else here), new
         momentum = 1.0 if against else following
-        left, right = new_left, new_right
         step *= _GROWTH
-    return left, right, iterations, gap
+    return here.left, here.right, iterations, gap
 
 
 def _alternating(

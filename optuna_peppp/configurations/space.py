@@ -156,6 +156,29 @@ class ConfigurationSpace:
             raise ValueError(self._misfit(params)) from None
         return index
 
+    def indices(self, many: Iterable[Mapping[str, object]]) -> NDArray[np.intp]:
+        """The indices of many configurations, -1 where :meth:`index` would raise."""
+        parameters = list(many)
+        found, lowest = np.zeros((2, len(parameters)), dtype=np.intp)
+        for name, positions in self._positions.items():
+            place_of = positions.get
+            try:
+                # None is no choice, so that what lacks the name has none.
+                own = [place_of(params.get(name), -1) for params in parameters]  # type: ignore[call-overload]
+            except TypeError:  # a value that cannot be looked up
+                own = [self._place(name, params.get(name)) for params in parameters]
+            places = np.array(own, dtype=np.intp)
+            found = found * len(positions) + places
+            lowest = np.minimum(lowest, places)
+        return np.where(lowest < 0, -1, found)
+
+    def _place(self, name: str, value: object) -> int:
+        """Where a choice stands among the others; -1 for a value that is none."""
+        try:
+            return self._positions[name][value]  # type: ignore[index]
+        except (KeyError, TypeError):
+            return -1
+
     def _misfit(self, params: Mapping[str, object]) -> str:
         """What is wrong with parameters that are no configuration."""
         missing = [name for name in self._choices if name not in params]
@@ -173,17 +196,11 @@ class ConfigurationSpace:
 
         Names and values that are not of this space do not count.
         """
-        position = tuple(self._position(name, params.get(name)) for name in self._choices)
+        places = [self._place(name, params.get(name)) for name in self._choices]
+        position = tuple(slice(None) if place < 0 else place for place in places)
         sizes = [len(values) for values in self._choices.values()]
         indices: NDArray[np.intp] = np.arange(self._size).reshape(sizes)[position].ravel()
         return indices
-
-    def _position(self, name: str, value: object) -> int | slice:
-        """Where a choice stands among the others; all of them for a value that is none."""
-        try:
-            return self._positions[name][value]  # type: ignore[index]
-        except (KeyError, TypeError):
-            return slice(None)
 
     def precision(self, index: int) -> Precision:
         """The formats of one configuration.

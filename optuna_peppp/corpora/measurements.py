@@ -27,7 +27,19 @@ def as_error(value: float) -> float | None:
     >>> as_error(0.25), as_error(-2e-16), as_error(54.0)
     (0.25, 0.0, None)
     """
-    return min(max(float(value), 0.0), 1.0) if -ROUNDING <= value <= 1 + ROUNDING else None
+    error = float(as_errors([value])[0])
+    return None if isnan(error) else error
+
+
+def as_errors(values: ArrayLike) -> NDArray[np.float64]:
+    """The errors in [0, 1] that values, of any shape, stand for; NaN where one is no error.
+
+    >>> as_errors([0.25, -2e-16, 54.0])
+    array([0.25, 0.  ,  nan])
+    """
+    given = np.asarray(values, dtype=np.float64)
+    sound = (given >= -ROUNDING) & (given <= 1 + ROUNDING)
+    return np.where(sound, np.clip(given, 0.0, 1.0), np.nan)
 
 
 def check_errors(

@@ -243,7 +243,8 @@ class Sums:
         products = rows[:, :, None] * rows[:, None] + spread
         squares = self.squares - 2 * np.einsum("dk,dk->d", self.target, rows)
         squares += np.einsum("dkl,dkl->d", self.seconds, products)
-        return noise * squares
+        own: NDArray[np.float64] = noise * squares
+        return own
 
 
 def _noise(

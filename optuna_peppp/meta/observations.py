@@ -60,8 +60,12 @@ class Tasks:
     def part(self, row: int, columns: NDArray[np.intp]) -> Tasks:
         """One of the tasks alone, and some of the configurations."""
         binomial = None if self.binomial is None else self.binomial[None, row, columns]
-        arrays = (a[None, row, columns] for a in (self.observed, self.values, self.squares))
-        return Tasks(*arrays, binomial)
+        return Tasks(
+            self.observed[None, row, columns],
+            self.values[None, row, columns],
+            self.squares[None, row, columns],
+            binomial,
+        )
 
     def shares(self, noise: NDArray[np.float64], power: int = 1) -> Shares:
         """Observations, values and squares (n, d), weighted by a power of f = v / (v + c).
@@ -115,4 +119,7 @@ class Tasks:
         """Shape (n,), the sum of log (v + c) over what was observed."""
         if self.binomial is None:
             return np.asarray(self.observed @ np.log(noise))
-        return np.einsum("nd,nd->n", self.observed, np.log(noise + self.binomial))
+        summed: NDArray[np.float64] = np.einsum(
+            "nd,nd->n", self.observed, np.log(noise + self.binomial)
+        )
+        return summed

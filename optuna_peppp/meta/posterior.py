@@ -63,7 +63,10 @@ class Part:
         covariance = np.tensordot(weights, self.covariance, axes=1) + (away.T * weights) @ away
         directions = self.model.loadings
         mean = self.model.mean + directions @ centre
-        signal = np.einsum("jk,jk->j", directions @ covariance, directions)
+        signal = np.empty(len(mean))
+        for block in blocks(*directions.shape):
+            rows = directions[block]
+            signal[block] = np.einsum("jk,jk->j", rows @ covariance, rows)
         noise = (weights @ self.scales[:, 1] ** 2) * self.noise
         if transform == "logit":
             total = signal + noise

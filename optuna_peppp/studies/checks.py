@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -41,24 +41,28 @@ def check_minimized(study: Study) -> None:
 
 
 def check_same_space(
-    study: Study, trials: Iterable[FrozenTrial], space: ConfigurationSpace
+    study: Study, trials: Sequence[FrozenTrial], space: ConfigurationSpace
 ) -> None:
     """Refuses a study that Optuna would not let us continue, and says why.
 
     Raises:
         ValueError: A trial chose one of the space's names from other values.
     """
-    for trial in trials:
-        for name, choices in space.choices.items():
-            theirs = trial.distributions.get(name)
-            # Tuples compare a hundred times faster than distributions do.
-            if theirs is not None and getattr(theirs, "choices", ()) != choices:
-                raise ValueError(
-                    f"study {study.study_name!r} must choose {name!r} from "
-                    f"{choices}, as the meta-model's space does; its "
-                    f"trial {trial.number} chose from {theirs}. Start a new study, or fit "
-                    "the meta-model on the study's own space"
-                )
+    distributions = [trial.distributions for trial in trials]
+    for name, choices in space.choices.items():
+        # Tuples compare a hundred times faster than distributions do, and are mostly the same.
+        chosen = [getattr(own[name], "choices", ()) for own in distributions if name in own]
+        if any(theirs is not choices and theirs != choices for theirs in chosen):
+            number, theirs = next(
+                (trial.number, own[name])
+                for trial, own in zip(trials, distributions, strict=True)
+                if name in own and getattr(own[name], "choices", ()) != choices
+            )
+            raise ValueError(
+                f"study {study.study_name!r} must choose {name!r} from {choices}, as the "
+                f"meta-model's space does; its trial {number} chose from {theirs}. Start a new "
+                "study, or fit the meta-model on the study's own space"
+            )
 
 
 def misfit(study: Study, usage: Usage, space: ConfigurationSpace) -> str:
@@ -158,21 +162,23 @@ def warn_of_objectives(
         )
     if count == 1 or (name, "memory") in warned:
         return
-    for index, trial in zip(usage.indices.tolist(), usage.measured, strict=True):
-        reported, given = trial.values[1], float(memory[index])
-        if abs(reported - given) <= _SAME_MEMORY * given:
-            continue
-        warned.add((name, "memory"))
-        names = study.metric_names
-        if names is None or "memory" in names[1].lower():
-            warnings.warn(
-                f"trial {trial.number} of study {name!r} reports {reported:g} as its second value, "
-                f"but the memory given for its configuration is {given:g} ({format_size(given)}), "
-                "which is what counts; give PEPPPSampler the memory that the objective reports, or "
-                "call the second value otherwise with study.set_metric_names",
-                stacklevel=stacklevel + 1,
-            )
+    reported = np.array([trial.values[1] for trial in usage.measured], dtype=np.float64)
+    expected = memory[usage.indices]
+    # NaN is another memory.
+    others = np.flatnonzero(~(np.abs(reported - expected) <= _SAME_MEMORY * expected))
+    if not others.size:
         return
+    warned.add((name, "memory"))
+    names = study.metric_names
+    if names is None or "memory" in names[1].lower():
+        trial, given = usage.measured[others[0]], float(expected[others[0]])
+        warnings.warn(
+            f"trial {trial.number} of study {name!r} reports {trial.values[1]:g} as its second "
+            f"value, but the memory given for its configuration is {given:g} "
+            f"({format_size(given)}), which is what counts; give PEPPPSampler the memory that the "
+            "objective reports, or call the second value otherwise with study.set_metric_names",
+            stacklevel=stacklevel + 1,
+        )
 
 
 def tell_of_nothing_taken(

@@ -227,7 +227,7 @@ class PEPPPSampler(BaseSampler):
         warn_of_ignored(study, usage, self._space, self._warned)
         warn_of_objectives(study, usage, self._memory, self._warned)
         choose = functools.partial(self._choose, candidates)
-        return claim(study, trial, self._space, usage, choose)
+        return claim(study, trial, self._space, trials, usage, choose)
 
     def _candidates(self, fixed: Mapping[str, Any]) -> NDArray[np.intp]:
         """The configurations under the cap that agree with ``fixed``, at least one.

@@ -7,15 +7,16 @@ private are used here, for all others but :mod:`optuna_peppp.collecting.claims`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import TrialState
 
-from optuna_peppp.corpora.measurements import as_error
+from optuna_peppp.corpora.measurements import as_errors
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -113,41 +114,62 @@ class Usage:
     @classmethod
     def of(cls, trials: Iterable[FrozenTrial], space: ConfigurationSpace) -> Usage:
         """Reads ``trials``."""
-        measured: list[tuple[int, float, FrozenTrial]] = []
-        finished, failures, live = np.zeros((3, len(space)), dtype=np.intp)
-        broken, misfits, no_errors = [], [], []
+        # Most trials are complete: they are read together.
+        complete, others = [], []
         for trial in trials:
-            index = configuration_of(trial, space)
-            if not trial.state.is_finished():
-                if index is not None:
-                    live[index] += 1
+            if trial.state is not TrialState.COMPLETE:
+                others.append(trial)
+            elif INTERRUPTED not in trial.system_attrs:
+                complete.append(trial)
+        indices = space.indices(trial.params for trial in complete)
+        errors = as_errors([trial.values[0] for trial in complete])
+        held, sound = indices >= 0, ~np.isnan(errors)
+        measuring = held & sound
+        finished = np.bincount(indices[measuring], minlength=len(space))
+        failures, live = np.zeros((2, len(space)), dtype=np.intp)
+        np.add.at(failures, indices[held & ~sound], 1)
+        misfits = tuple(compress(complete, (~held).tolist()))
+        for trial in misfits:
+            failures[agreeing(trial, space)] += 1
+        broken = []
+        for trial in others:
+            index, ended = configuration_of(trial, space), trial.state.is_finished()
+            if ended and INTERRUPTED in trial.system_attrs:
                 continue
-            if INTERRUPTED in trial.system_attrs:
-                continue
-            completed = trial.state == TrialState.COMPLETE
-            error = as_error(trial.values[0]) if completed else None
-            if index is None or trial.state == TrialState.FAIL or (completed and error is None):
-                failures[agreeing(trial, space) if index is None else index] += 1
-            else:
-                finished[index] += 1
             if index is None:
-                misfits += [trial] if completed else []
+                if ended:
+                    failures[agreeing(trial, space)] += 1
             elif trial.state == TrialState.FAIL:
+                failures[index] += 1
                 broken.append(index)
-            elif completed and error is None:
-                no_errors.append(trial)
-            elif error is not None:
-                measured.append((index, error, trial))
+            elif trial.state == TrialState.PRUNED:
+                finished[index] += 1
+            else:
+                live[index] += 1
         return cls(
-            tuple(trial for _, _, trial in measured),
-            np.array([index for index, _, _ in measured], dtype=np.intp),
-            np.array([error for _, error, _ in measured], dtype=np.float64),
+            tuple(compress(complete, measuring.tolist())),
+            indices[measuring],
+            errors[measuring],
             finished,
             failures,
             live,
             np.unique(np.array(broken, dtype=np.intp)),
-            tuple(misfits),
-            tuple(no_errors),
+            misfits,
+            tuple(compress(complete, (held & ~sound).tolist())),
+        )
+
+    def joined(self, other: Usage) -> Usage:
+        """With what other trials hold."""
+        return Usage(
+            self.measured + other.measured,
+            np.concatenate((self.indices, other.indices)),
+            np.concatenate((self.errors, other.errors)),
+            self.finished + other.finished,
+            self.failures + other.failures,
+            self.live + other.live,
+            np.union1d(self.broken, other.broken),
+            self.misfits + other.misfits,
+            self.no_errors + other.no_errors,
         )
 
     @property
@@ -163,14 +185,17 @@ class Usage:
 
 
 def other_trials(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    """All other trials of a study, read from the storage now."""
-    return [other for other in read_trials(study) if other.number != trial.number]
+    """All other trials of a study by number, read from the storage now."""
+    trials = read_trials(study)
+    # A trial's number is its place.
+    return trials[: trial.number] + trials[trial.number + 1 :]
 
 
 def claim(
     study: Study,
     trial: FrozenTrial,
     space: ConfigurationSpace,
+    others: Sequence[FrozenTrial],
     usage: Usage,
     choose: Callable[[Usage], int],
 ) -> int:
@@ -180,14 +205,20 @@ def claim(
         study: The study.
         trial: The trial that will take the configuration.
         space: The configurations.
-        usage: What the other trials hold.
+        others: The other trials, by number.
+        usage: What they hold.
         choose: The index of a configuration, given what the other trials hold.
     """
+    # What has ended stays as it is, in its place: it is read once.
+    unfinished = [place for place, other in enumerate(others) if not other.state.is_finished()]
+    held_by_ended = replace(usage, live=np.zeros_like(usage.live))
     while True:
         index = choose(usage)
         storage_of(study).set_trial_system_attr(identifier(trial), CLAIM, space.params(index))
         # Of two workers with one choice, the later to write sees the other's claim here. It
         # cannot tell whether the other has already looked, so whoever sees a conflict yields.
-        before, usage = usage, Usage.of(other_trials(study, trial), space)
+        now = other_trials(study, trial)
+        changing = [now[place] for place in unfinished] + now[len(others) :]
+        before, usage = usage, held_by_ended.joined(Usage.of(changing, space))
         if usage.crowding(index) <= before.crowding(index):
             return index

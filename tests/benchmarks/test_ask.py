@@ -12,7 +12,7 @@ import pytest
 from optuna.samplers import BaseSampler, RandomSampler
 
 from benchmarks.harness.tables import Row, read
-from benchmarks.speed import ask, completion
+from benchmarks.speed import ask, completion, fit, large, new_task
 from optuna_peppp import PEPPPSampler
 
 COLUMNS = [
@@ -27,8 +27,8 @@ COLUMNS = [
 
 
 @pytest.fixture(scope="module")
-def task() -> ask.NewTask:
-    return ask.NewTask.of(1)
+def task() -> new_task.NewTask:
+    return new_task.NewTask.of(1)
 
 
 def random_samplers() -> dict[str, BaseSampler]:
@@ -62,7 +62,7 @@ class Outside(RandomSampler):
 
 @pytest.mark.parametrize("learning_rates", [1, 3, 11])
 def test_a_task_in_each_space(learning_rates: int) -> None:
-    task = ask.NewTask.of(learning_rates)
+    task = new_task.NewTask.of(learning_rates)
     assert len(task.meta.space) == 99 * learning_rates
     assert task.errors.shape == (99 * learning_rates,)
     assert ((task.errors > 0) & (task.errors < 1)).all()
@@ -73,26 +73,28 @@ def test_a_task_in_each_space(learning_rates: int) -> None:
     assert task.memory.min() == pytest.approx(3e6 * 5 + 1e6 * 14)
 
 
-def test_fewer_trials_are_the_first_of_more(task: ask.NewTask) -> None:
+def test_fewer_trials_are_the_first_of_more(task: new_task.NewTask) -> None:
     few, many = task.trials(10), task.trials(30)
     assert [trial.params for trial in few] == [trial.params for trial in many[:10]]
     assert len({task.meta.space.index(trial.params) for trial in many}) == 30
 
 
-def test_free_configurations_remain_after_100_trials_of_99(task: ask.NewTask) -> None:
+def test_free_configurations_remain_after_100_trials_of_99(task: new_task.NewTask) -> None:
     trials = task.trials(100)
     measured = {task.meta.space.index(trial.params) for trial in trials}
     assert (len(trials), len(measured)) == (100, 89)
 
 
-def test_everybody_takes_part(task: ask.NewTask) -> None:
+def test_everybody_takes_part(task: new_task.NewTask) -> None:
     samplers = task.samplers()
     assert list(samplers) == list(ask.SAMPLERS)
     ours = [name for name, sampler in samplers.items() if isinstance(sampler, PEPPPSampler)]
     assert ours == list(ask.OURS)
 
 
-def test_every_ask_finds_the_same_study_in_both_storages(task: ask.NewTask, tmp_path: Path) -> None:
+def test_every_ask_finds_the_same_study_in_both_storages(
+    task: new_task.NewTask, tmp_path: Path
+) -> None:
     trials, sampler = task.trials(3), task.samplers()["bayesian"]
     with ask.opened(tmp_path / "study.db") as storage:
         optuna.create_study(directions=ask.DIRECTIONS, storage=storage).add_trials(trials)
@@ -112,7 +114,7 @@ def test_every_ask_finds_the_same_study_in_both_storages(task: ask.NewTask, tmp_
     assert asked.isdisjoint(task.meta.space.index(trial.params) for trial in trials)
 
 
-def test_what_is_not_in_the_space_is_refused(task: ask.NewTask) -> None:
+def test_what_is_not_in_the_space_is_refused(task: new_task.NewTask) -> None:
     with pytest.raises(ValueError, match="1-9-9"):
         ask.ask(partial(ask.in_memory, []), Outside(), task.meta.space)
 
@@ -125,9 +127,9 @@ def test_of_ours_what_depends_on_the_storage_is_refused() -> None:
 
 
 def test_a_row_for_every_storage_and_sampler(
-    task: ask.NewTask, monkeypatch: pytest.MonkeyPatch
+    task: new_task.NewTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ask.NewTask, "samplers", lambda _: random_samplers())
+    monkeypatch.setattr(new_task.NewTask, "samplers", lambda _: random_samplers())
     monkeypatch.setattr(ask, "TURNS", {"memory": 2, "sqlite": 1})
     rows = ask.measure(task, 2, 0.0)
     assert [(row["storage"], row["sampler"], row["repeats"]) for row in rows] == [
@@ -139,7 +141,7 @@ def test_a_row_for_every_storage_and_sampler(
         assert list(row) == COLUMNS
         assert (row["configurations"], row["trials"]) == (99, 2)
         assert float(row["milliseconds"]) > 0
-        if row["sampler"] == ask.TPE:
+        if row["sampler"] == new_task.TPE:
             assert row["ratio_to_tpe"] == 1
 
 
@@ -186,3 +188,38 @@ def test_completing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert float(theirs["projected_seconds"]) > float(theirs["seconds"])
     assert float(ours["peak_mb"]) > 10
     assert (tmp_path / "completion.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_large_asks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    large.main(["--quick", "--output", str(tmp_path)])
+    rows = read(tmp_path / "large.csv")
+    assert [(row["sampler"], row["configurations"], row["trials"]) for row in rows] == [
+        ("bayesian", "99", "100"),
+        (new_task.TPE, "99", "100"),
+        ("cold-start", "10000", "30"),
+        (new_task.TPE, "10000", "30"),
+        ("prediction", "10000", "30"),
+    ]
+    assert all(float(row["milliseconds"]) > 0 for row in rows)
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(rows)
+
+
+@pytest.mark.slow
+def test_large_fits(tmp_path: Path) -> None:
+    fit.main(["--quick", "--output", str(tmp_path)])
+    rows = read(tmp_path / "fit.csv")
+    assert [(row["step"], row["tasks"]) for row in rows] == [
+        ("fit", "20"),
+        ("fit", "87"),
+        ("read studies", "20"),
+        ("fit studies", "20"),
+    ]
+    assert all(float(row["processor_seconds"]) > 0 for row in rows)
+
+
+def test_errors_to_fit_are_observed_somewhere() -> None:
+    observed = ~np.isnan(fit.errors_of(30, 50))
+    assert observed.any(axis=0).all()
+    assert observed.any(axis=1).all()
+    assert 0.1 < observed.mean() < 0.2

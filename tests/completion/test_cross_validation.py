@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from optuna_peppp.completion.cross_validation import Candidate, Completed, Selection, main_effects
-from optuna_peppp.completion.softimpute import soft_impute
+from optuna_peppp.completion.softimpute import soft_impute, soft_impute_path
 
 
 def hide(errors: NDArray[np.float64], share: float, seed: int = 0) -> NDArray[np.float64]:
@@ -141,3 +141,69 @@ def test_there_are_no_more_ranks_than_rows_and_columns(
 ) -> None:
     errors = np.random.default_rng(0).random(shape)
     assert [c.rank for c in Completed.of(errors).selection.candidates] == ranks
+
+
+def textbook(errors: NDArray[np.float64]) -> tuple[Selection, NDArray[np.float64]]:
+    """Cross-validation over the whole path by whole matrices: the selection and its residuals."""
+    entries = np.random.default_rng(0).permutation(np.argwhere(~np.isnan(errors)))
+    offset = main_effects(errors)
+    largest = np.linalg.norm(np.where(np.isnan(errors), 0.0, errors - offset), 2)
+    shrinkages, ranks = largest * 10.0 ** -np.arange(0, 2.5, 0.5), (2, 3, 4, 5)
+    residuals, scores = np.full((5, 4, *errors.shape), np.nan), np.empty((5, 5, 4))
+    for fold in range(5):
+        rows, columns = entries[fold::5].T
+        training = errors.copy()
+        training[rows, columns] = np.nan
+        offset = main_effects(training)
+        for i, low in enumerate(soft_impute_path(training, shrinkages, offset=offset, tol=1e-2)):
+            whole = offset + low.left * low.singular_values @ low.right.T
+            u, s, vt = np.linalg.svd(whole, full_matrices=False)
+            for j, rank in enumerate(ranks):
+                away = errors - np.clip(u[:, :rank] * s[:rank] @ vt[:rank], 0, 1)
+                residuals[i, j, rows, columns] = away[rows, columns]
+                scores[fold, i, j] = np.square(away[rows, columns]).mean()
+    means = scores.mean(axis=0)
+    best = np.unravel_index(means.argmin(), means.shape)
+    excess = scores - scores[:, best[0], best[1]][:, None, None]
+    candidates = []
+    for j, rank in enumerate(ranks):
+        i = int(means[:, j].argmin())
+        error = float(excess[:, i, j].std(ddof=1) / np.sqrt(5))
+        mean = float(excess[:, i, j].mean())
+        candidates.append(
+            Candidate(rank, float(shrinkages[i]), float(np.sqrt(means[i, j])), mean, error)
+        )
+    chosen = next(c for c in candidates if c.excess <= c.standard_error)
+    place = int(np.flatnonzero(shrinkages == chosen.shrinkage)[0]), ranks.index(chosen.rank)
+    counts = len(entries), errors.size
+    return Selection(chosen.rank, chosen.shrinkage, *counts, tuple(candidates)), residuals[place]
+
+
+@pytest.mark.parametrize(("share", "noise"), [(0.2, 0.02), (0.6, 0.05), (0.0, 0.02)])
+def test_the_choice_is_the_textbooks(share: float, noise: float) -> None:
+    errors = hide(low_rank(30, 25, 3, noise=noise), share)
+    expected, residuals = textbook(errors)
+    found = Completed.of(errors)
+    assert str(found.selection) == str(expected)
+    assert found.residuals == pytest.approx(residuals, abs=1e-4, nan_ok=True)
+    for one, other in zip(found.selection.candidates, expected.candidates, strict=True):
+        assert one.error == pytest.approx(other.error, rel=1e-4)
+        assert one.standard_error == pytest.approx(other.standard_error, rel=1e-2, abs=1e-9)
+
+
+def test_large_matrices_are_completed_by_the_ranks_that_are_tried() -> None:
+    errors = hide(low_rank(120, 100, 4, noise=0.02), 0.6)
+    assert errors.size > 10_000
+    limited, unlimited = Completed.of(errors), textbook(errors)[0]
+    assert chosen_of(limited.selection).error <= chosen_of(unlimited).error
+    truth = low_rank(120, 100, 4)
+    assert np.sqrt(np.square(limited.matrix - truth).mean()) < 0.02
+
+
+def test_less_shrinkage_is_not_tried_once_it_harms() -> None:
+    # There is nothing beyond main effects: the largest shrinkage, at which they stand alone.
+    errors = np.clip(hide(0.4 + 0.1 * np.random.default_rng(2).normal(size=(120, 100)), 0.5), 0, 1)
+    found = Completed.of(errors).selection
+    effects = main_effects(errors)
+    largest = np.linalg.norm(np.where(np.isnan(errors), 0.0, errors - effects), 2)
+    assert [c.shrinkage for c in found.candidates] == pytest.approx([largest] * 4)

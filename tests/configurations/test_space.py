@@ -304,3 +304,21 @@ def test_the_largest_spaces(tuned: Any) -> None:
     last = space.params(len(space) - 1)
     assert space.index(last) == len(space) - 1
     assert space.matching(last).tolist() == [len(space) - 1]
+
+
+def test_many_are_looked_up_at_once_as_one_by_one() -> None:
+    space = ConfigurationSpace({"format_a": ["1-3-1", "1-4-3"], "rate": [0.1, 1, 10]})
+    every = [space.params(index) for index in range(len(space))]
+    assert space.indices(every).tolist() == list(range(len(space)))
+    strange: list[dict[str, object]] = [
+        {**every[4], "further": None},
+        {"format_a": "1-3-1"},
+        {"format_a": None, "rate": 1},
+        {"format_a": "1-3-1", "rate": 0.5},
+        {},
+        {"format_a": "1-4-3", "rate": True},
+    ]
+    assert space.indices(strange).tolist() == [4, -1, -1, -1, -1, 4]
+    # What cannot be looked up is none of the choices.
+    assert space.indices([*strange, {"format_a": [1], "rate": 1}])[-1] == -1
+    assert space.indices([]).tolist() == []

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy import integrate, stats
 from scipy.special import expit
 
-from optuna_peppp.meta.averaging import Learned, _ranked_probability_score, _weights, learn
+from optuna_peppp.meta.averaging import Fitted, Learned, _ranked_probability_score, _weights, learn
 from optuna_peppp.meta.factor_analysis import EXPECTED
 from optuna_peppp.meta.observations import SCALES
 from optuna_peppp.meta.prior import TaskPrior
@@ -284,3 +284,12 @@ def test_weights_make_tasks_more_likely_than_any_shift_of_them() -> None:
     for _ in range(50):
         shifted = found * np.exp(rng.normal(size=len(EXPECTED)) * 0.3)
         assert objective(shifted / shifted.sum()) < objective(found)
+
+
+def test_a_hundred_tasks_are_left_out_at_most() -> None:
+    few, many = Source(d=8).tasks(40), Source(d=8).tasks(130)
+    fitted = [Fitted.to(e, None, "identity", "own", 2) for e in (few, many, many)]
+    assert fitted[0].indices.tolist() == list(range(40))
+    assert len(set(fitted[1].indices.tolist())) == len(fitted[1].left_out) == 100
+    assert fitted[1].indices.tolist() == fitted[2].indices.tolist()
+    assert fitted[1].likelihood.shape == (100, len(SCALES))

@@ -174,7 +174,8 @@ def test_likelihoods_are_those_of_dense_gaussians(missing: float) -> None:
 def test_a_left_out_model_is_the_regression_on_the_other_tasks() -> None:
     errors = drawn(12, 8, 2, missing=0.3).errors
     state = states(errors, 2, "own", 4)[0][-1]
-    for t, model in enumerate(state.left_out(Tasks.of(errors, None, "identity"), "own")):
+    tasks = Tasks.of(errors, None, "identity")
+    for t, (model, _) in enumerate(state.left_out(tasks, "own", np.arange(12))):
         for j in range(8):
             others = [s for s in range(12) if s != t and not np.isnan(errors[s, j])]
             precision = state.stiffness + state.seconds[others].sum(axis=0) / state.noise[j]
@@ -191,8 +192,10 @@ def test_what_is_left_out_is_not_looked_at_again() -> None:
     altered = errors.copy()
     altered[5] = np.random.default_rng(2).random(8)
     altered[5, 2:4] = np.nan
-    before = state.left_out(Tasks.of(errors, None, "identity"), "own")
-    after = state.left_out(Tasks.of(altered, None, "identity"), "own")
+    before, after = (
+        [model for model, _ in state.left_out(Tasks.of(e, None, "identity"), "own", np.arange(12))]
+        for e in (errors, altered)
+    )
     for t in range(12):
         same = np.allclose(before[t].mean, after[t].mean, rtol=1e-9)
         assert same == (t == 5)
@@ -307,3 +310,36 @@ def test_what_counting_explains_is_no_noise_of_the_configurations(
     unaware = fit(counted, noise=noise).model.noise.mean()
     assert unaware > 0.22 / test_images
     assert aware < unaware / 2
+
+
+@pytest.mark.parametrize("images", [None, 80])
+def test_noise_is_the_mean_of_expected_squares(images: int | None) -> None:
+    errors = drawn(9, 6, 2, missing=0.3).errors
+    tasks = Tasks.of(errors, None if images is None else np.full(9, float(images)), "identity")
+    before = State.start(tasks, 2)
+    after = before.improved(tasks, "own")[0]
+    sums, counts = np.zeros(6), np.zeros(6)
+    for t, j in np.argwhere(~np.isnan(errors)):
+        v, x = before.noise[j], errors[t, j]
+        c = 0.0 if tasks.binomial is None else tasks.binomial[t, j]
+        row = after.rows[j]
+        square = x**2 * after.seconds[t, 0, 0] - 2 * x * row @ after.seconds[t, 0]
+        square += np.sum(after.seconds[t] * (np.outer(row, row) + after.spread[j]))
+        sums[j] += (v / (v + c)) ** 2 * square + v / (v + c) * c
+        counts[j] += 1
+    # Three observations of the mean noise join every configuration's own.
+    expected = (sums + 3 * sums.sum() / counts.sum()) / (counts + 3)
+    assert after.noise == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("images", [None, 80])
+def test_the_expected_likelihood_is_that_of_the_uncertain_rows(images: int | None) -> None:
+    errors = drawn(5, 6, 2, missing=0.3).errors
+    tasks = Tasks.of(errors, None if images is None else np.full(5, float(images)), "identity")
+    state = State.start(tasks, 2).improved(tasks, "own")[0]
+    certain = np.zeros_like(state.spread)
+    found = tasks.explained(state.rows, certain, state.noise).log_likelihood
+    for t, row in enumerate(errors):
+        counted = 0.0 if tasks.binomial is None else tasks.binomial[t]
+        model = FactorModel(state.rows[:, 0], state.rows[:, 1:], state.noise + counted)
+        assert found[t] == pytest.approx(log_likelihood(model, row))

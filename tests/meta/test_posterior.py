@@ -194,7 +194,7 @@ def test_many_tasks_are_explained_at_once_as_one_by_one() -> None:
     observed[0] = False
     scales = np.array([[1, 1], [0.5, 2], [4, 0.3]])
     weights = observed / noise
-    latent, covariance, likelihood = explain(
+    found = explain(
         np.einsum("nd,dk,dl->nkl", weights, loadings, loadings),
         (weights * residuals) @ loadings,
         (weights * residuals**2).sum(axis=1),
@@ -202,7 +202,13 @@ def test_many_tasks_are_explained_at_once_as_one_by_one() -> None:
         np.count_nonzero(observed, axis=1),
         scales,
     )
+    latent, covariance, likelihood = found.latent, found.covariance, found.log_likelihood
     assert latent.shape == (n, 3, k)
+    shares = rng.random((n, 3))
+    firsts, seconds = found.moments(shares)
+    assert firsts == pytest.approx(np.einsum("ng,ngk->nk", shares, latent))
+    around = covariance + latent[..., None] * latent[..., None, :]
+    assert seconds == pytest.approx(np.einsum("ng,ngkl->nkl", shares, around))
     for t, (seen, residual) in enumerate(zip(observed, residuals, strict=True)):
         for g, (a, b) in enumerate(scales):
             y = loadings[seen]

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from optuna_peppp.configurations.space import ConfigurationSpace
-from optuna_peppp.corpora.measurements import ROUNDING
+from optuna_peppp.corpora.measurements import ROUNDING, as_error
 from optuna_peppp.studies.checks import check_minimized
 from optuna_peppp.studies.trials import (
     INTERRUPTED,
@@ -167,3 +167,62 @@ def test_the_error_is_minimized() -> None:
     check_minimized(optuna.create_study(directions=["minimize", "maximize"]))
     with pytest.raises(ValueError, match="must minimize its first objective, the error"):
         check_minimized(optuna.create_study(direction="maximize"))
+
+
+def one_by_one(trials: Sequence[FrozenTrial]) -> dict[str, list[Any]]:
+    """What :class:`Usage` says, trial after trial."""
+    found: dict[str, list[Any]] = {name: [0] * len(SPACE) for name in COUNTS}
+    found |= {name: [] for name in ("measured", "indices", "errors", "broken", *REFUSED)}
+    for trial in trials:
+        index, ended = configuration_of(trial, SPACE), trial.state.is_finished()
+        if not ended:
+            if index is not None:
+                found["live"][index] += 1
+            continue
+        if INTERRUPTED in trial.system_attrs:
+            continue
+        complete = trial.state == TrialState.COMPLETE
+        error = as_error(trial.values[0]) if complete else None
+        if index is None:
+            for each in agreeing(trial, SPACE).tolist():
+                found["failures"][each] += 1
+            found["misfits"] += [trial] if complete else []
+        elif trial.state == TrialState.FAIL:
+            found["failures"][index] += 1
+            found["broken"].append(index)
+        elif complete and error is None:
+            found["failures"][index] += 1
+            found["no_errors"].append(trial)
+        else:
+            found["finished"][index] += 1
+            if complete:
+                found["measured"].append(trial)
+                found["indices"].append(index)
+                found["errors"].append(error)
+    found["broken"] = sorted(set(found["broken"]))
+    return found
+
+
+COUNTS = ("finished", "failures", "live")
+REFUSED = ("misfits", "no_errors")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_trials_are_read_together_as_one_by_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    states = list(TrialState)
+    trials = [
+        trial_of(
+            int(rng.integers(len(SPACE))),
+            states[rng.integers(len(states))],
+            float(rng.choice([0.0, 0.3, 1 + ROUNDING / 2, 1.5, -0.2, np.inf])),
+            SPACE.names[: rng.choice([0, 1, 2, 2, 2])],
+            system_attrs={INTERRUPTED: True} if rng.random() < 0.2 else {},
+        )
+        for _ in range(60)
+    ]
+    expected = one_by_one(trials)
+    half = Usage.of(trials[:30], SPACE).joined(Usage.of(trials[30:], SPACE))
+    for usage in (Usage.of(trials, SPACE), half):
+        for name, values in expected.items():
+            assert list(getattr(usage, name)) == values, name
