@@ -1,4 +1,4 @@
-"""Every sampler on the same tasks and budgets: Optuna's, ours, and rivals that know what ours knows.
+"""Every sampler on the same tasks: Optuna's, ours, and rivals that know what ours knows.
 
 Each task of a corpus in turn is the new one: its errors are what a sampler measures, and who knows
 past tasks learns from all others. Judged is the hypervolume regret of what was measured
@@ -38,7 +38,9 @@ DEFAULT: Final = "bayesian"
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs what is missing and summarizes what is there."""
     parser = script.parser(__doc__, "two tasks and 11 trials")
-    parser.add_argument("--corpus", nargs="*", default=CORPORA, help="names or files; default: five")
+    parser.add_argument(
+        "--corpus", nargs="*", default=CORPORA, help="names or files; default: five"
+    )
     parser.add_argument(
         "--samplers",
         nargs="*",
@@ -113,7 +115,7 @@ def _run(
 
 
 def _summary(matrix: ErrorMatrix, corpus: str, folder: Path) -> Iterator[Row]:
-    """Means of all runs on this corpus, over seeds and then tasks, and paired with the default's."""
+    """Means of all runs on this corpus, over seeds, then tasks, and paired with the default's."""
     truths = dict(zip(matrix.labels, zip(matrix.errors, matrix.memory, strict=True), strict=True))
     judged: dict[str, dict[str, list[list[float]]]] = {}
     facts: dict[str, Row] = {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import optuna
@@ -113,9 +113,7 @@ CONTESTANTS: Final[Mapping[str, Contestant]] = {
     "meta-learn-tpe": Contestant(
         "OptunaHub, meta_learn_tpe", _in_study(optuna_past.meta_learn_tpe), ("optunahub",)
     ),
-    "botorch": Contestant(
-        "BoTorch, known memory", _loaded("botorch_known", "cold"), ("botorch",)
-    ),
+    "botorch": Contestant("BoTorch, known memory", _loaded("botorch_known", "cold"), ("botorch",)),
     "botorch-rgpe": Contestant(
         "BoTorch, known memory, RGPE", _loaded("botorch_known", "ensemble"), ("botorch",)
     ),

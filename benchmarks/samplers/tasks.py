@@ -1,4 +1,4 @@
-"""A new task, and what a sampler may know of it: its memory, past tasks, how configurations differ."""
+"""A new task, and what a sampler may know: its memory, past tasks, how configurations differ."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CORPORA: Final = (
     *(str(DATA / name) for name in ("peppp/corpus.csv", "peppp/corpus-lr.csv")),
     *(str(DATA / "tables" / name) for name in ("timm.csv", "llm.csv")),
 )
-"""The bundled one, the paper's authors' two, and public results of image classifiers and of language
+"""The bundled one, the paper's authors' two, and public results: of image classifiers, of language
 models."""
 
 

@@ -60,9 +60,7 @@ def start(task: NewTask, seed: int) -> Choose:
     def choose(indices: list[int], found: list[float]) -> int:
         torch.manual_seed(seed + len(indices))
         own = [(labels[i], "new", e, memory[i]) for i, e in zip(indices, found, strict=True)]
-        measured = pd.DataFrame(
-            [*past, *own], columns=["configuration", "task", "error", "memory"]
-        )
+        measured = pd.DataFrame([*past, *own], columns=["configuration", "task", "error", "memory"])
         chosen = recommender.recommend(1, space, ParetoObjective(targets), measured)
         return labels.index(chosen["configuration"].iloc[0])
 

@@ -92,8 +92,9 @@ class _Chooser:
         low, high = self._bounds
         smallest, largest = np.exp(low), np.exp(high)
         return GenericDeterministicModel(
-            lambda x: -(torch.exp(low + (high - low) * x[..., -1:]) - smallest)
-            / (largest - smallest)
+            lambda x: (
+                -(torch.exp(low + (high - low) * x[..., -1:]) - smallest) / (largest - smallest)
+            )
         )
 
     def _fitted(self, x: torch.Tensor, y: torch.Tensor) -> SingleTaskGP:
@@ -108,7 +109,9 @@ class _Chooser:
         """Of the error that is to come."""
         if len(y) < FIRST:
             mean, std = np.mean(self._levels, axis=0)
-            return Ensemble(self._past, torch.full((len(self._past),), 1 / len(self._past)), mean, std)
+            return Ensemble(
+                self._past, torch.full((len(self._past),), 1 / len(self._past)), mean, std
+            )
         mean, std = y.mean(), y.std().clamp_min(1e-6)
         y = (y - mean) / std
         own = self._fitted(x, y)
@@ -132,13 +135,18 @@ def _losses(model: SingleTaskGP, x: torch.Tensor, y: torch.Tensor) -> torch.Tens
 def _own_losses(model: SingleTaskGP, y: torch.Tensor) -> torch.Tensor:
     """Shape (draws,), Eq. 2 of the new task's model, each measurement left out in turn."""
     with torch.no_grad():
-        prior = model.likelihood(model.forward(*model.train_inputs))
-        precision = torch.linalg.inv(prior.covariance_matrix)
-        variance = 1 / precision.diagonal()
-        mean = y - (precision @ (y - prior.mean)) * variance
+        mean, variance = left_out(model, y)
         drawn = mean + variance.sqrt() * torch.randn(DRAWS, len(y), dtype=y.dtype)
     wrong = (drawn[:, :, None] < y) ^ (y[:, None] < y)
     return wrong.sum(dim=(1, 2)).double()
+
+
+def left_out(model: SingleTaskGP, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance, shape (m,), of every measurement given the others (closed form)."""
+    prior = model.likelihood(model.forward(*model.train_inputs))
+    precision = torch.linalg.inv(prior.covariance_matrix)
+    variance = 1 / precision.diagonal()
+    return y - (precision @ (y - prior.mean)) * variance, variance
 
 
 class Ensemble(Model):
@@ -154,7 +162,12 @@ class Ensemble(Model):
         self._models = [(m, float(w)) for m, w in zip(models, weights, strict=True) if w > 0]
         self._mean, self._std = float(mean), float(std)
 
-    def posterior(self, X: torch.Tensor, *args: object, **kwargs: object) -> GPyTorchPosterior:
+    def posterior(
+        self,
+        X: torch.Tensor,  # noqa: N803, the name that BoTorch passes
+        *args: object,
+        **kwargs: object,
+    ) -> GPyTorchPosterior:
         """At points, shape (..., q, k)."""
         parts = [(model.posterior(X).distribution, weight) for model, weight in self._models]
         mean = sum(weight * part.mean for part, weight in parts)

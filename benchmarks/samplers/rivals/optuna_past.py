@@ -18,7 +18,7 @@ REGISTRY: Final = "OPTUNAHUB_REGISTRY"
 
 
 class InStudy:
-    """Asks a sampler in a study of its own, answers it, and asks again."""
+    """A sampler in a study of its own: answers what it asked for, and asks again."""
 
     def __init__(self, task: NewTask, sampler: BaseSampler) -> None:
         self._memory, self._distributions = task.memory, distributions(task)
@@ -26,6 +26,7 @@ class InStudy:
         self._trial: Trial | None = None
 
     def __call__(self, indices: list[int], errors: list[float]) -> int:
+        """The next configuration."""
         if self._trial is not None:
             self._study.tell(self._trial, (errors[-1], self._memory[indices[-1]]))
         self._trial = self._study.ask(dict(self._distributions))

@@ -12,7 +12,7 @@ which configuration j enlarges by
 
 from __future__ import annotations
 
-import sys
+import logging
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,7 @@ def syne_tune(task: NewTask, seed: int) -> Choose:
     from syne_tune.optimizer.schedulers.transfer_learning import transfer_learning_task_evaluation
     from syne_tune.optimizer.schedulers.transfer_learning.zero_shot import ZeroShotTransfer
 
+    logging.getLogger("syne_tune").setLevel(logging.ERROR)
     places = positions(*task.complete)
     space = {"index": choice(list(range(places.shape[1])))}
     indices = pd.DataFrame({"index": range(places.shape[1])})
