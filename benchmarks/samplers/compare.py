@@ -7,8 +7,8 @@ processor time on one thread, so that a busy machine does not change it.
 
 - results/compare/CORPUS/NAME.csv: every run. What is there is not run again: an interrupted
   comparison goes on, and removing a file makes it run that contestant anew.
-- results/compare/regret.csv, .png and .json: what all runs there say together, with versions.
-  On standard output, a table a corpus.
+- results/compare/regret.csv, .png and .json: what all runs there say together, those of other
+  corpora too, with versions. On standard output, a table a corpus.
 
     python -m benchmarks.samplers.compare [--corpus CSV-OR-NAME ...] [--samplers NAME ...] [--quick]
 """
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from benchmarks.harness import looks, script, tasks
 from benchmarks.harness.script import Results
@@ -58,9 +59,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if getattr(options, option) < 1:
             parser.error(f"--{option} must be at least 1; got {getattr(options, option)}")
     folder, found = script.folder(options, "compare"), list[Row]()
-    for corpus in options.corpus:
+    for corpus in dict.fromkeys((*options.corpus, *CORPORA)):
+        runs, asked = folder / Path(corpus).stem, corpus in options.corpus
+        if not (asked or runs.exists()):
+            continue
         if corpus in CORPORA and corpus.endswith(".csv") and not Path(corpus).exists():
-            print(f"{Path(corpus).stem}: skipped, {corpus} is not there", file=sys.stderr)
+            print(f"{runs.name}: skipped, {corpus} is not there", file=sys.stderr)
             continue
         try:
             matrix = read_corpus(corpus)
@@ -72,8 +76,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         step = options.every * (-(-len(rows) // 2) if options.quick else 1)
         trials = min(11 if options.quick else options.trials, len(matrix.space))
         runner = Runner(matrix, trials, {})
-        runs = folder / Path(corpus).stem
-        _run(runner, rows[::step], range(options.seeds), runs, options.samplers, options.jobs)
+        if asked:
+            _run(runner, rows[::step], range(options.seeds), runs, options.samplers, options.jobs)
         found += _summary(matrix, runner.corpus, runs)
     if not found:
         parser.error("there are no runs to summarize; name some --samplers")
@@ -174,7 +178,7 @@ def _short(value: str) -> str:
     return f"{float(value):.4f}".removeprefix("0")
 
 
-def _drawn(rows: Sequence[Row]) -> looks.Figure:
+def _drawn(rows: Sequence[Row]) -> Figure:
     """Regret against measurements, a panel a corpus; on fewer tasks dotted."""
     corpora = list(dict.fromkeys(str(row["corpus"]) for row in rows))
     figure, grid = looks.panels(1, len(corpora), figsize=(4 * len(corpora), 5))

@@ -117,28 +117,23 @@ class _Chooser:
         own = self._fitted(x, y)
         if not self._past:
             return Ensemble([own], torch.ones(1), mean, std)
-        losses = torch.stack([*(_losses(model, x, y) for model in self._past), _own_losses(own, y)])
+        with torch.no_grad():
+            drawn = [m.posterior(x).rsample(torch.Size([DRAWS])).squeeze(-1) for m in self._past]
+            of_past = [_losses(draws, draws[:, None], y) for draws in drawn]
+            mean_of_own, variance = left_out(own, y)
+            draws = torch.randn(DRAWS, len(y), dtype=y.dtype) * variance.sqrt() + mean_of_own
+            losses = torch.stack([*of_past, _losses(draws, y, y)])
         diluting = losses.median(dim=1).values > losses[-1].quantile(0.95)
         losses[diluting] = torch.inf
         best = losses == losses.min(dim=0).values
         return Ensemble([*self._past, own], (best / best.sum(dim=0)).mean(dim=1), mean, std)
 
 
-def _losses(model: SingleTaskGP, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Shape (draws,), Eq. 2 of a past task's model."""
-    with torch.no_grad():
-        drawn = model.posterior(x).rsample(torch.Size([DRAWS])).squeeze(-1)
-    wrong = (drawn[:, :, None] < drawn[:, None]) ^ (y[:, None] < y)
-    return wrong.sum(dim=(1, 2)).double()
-
-
-def _own_losses(model: SingleTaskGP, y: torch.Tensor) -> torch.Tensor:
-    """Shape (draws,), Eq. 2 of the new task's model, each measurement left out in turn."""
-    with torch.no_grad():
-        mean, variance = left_out(model, y)
-        drawn = mean + variance.sqrt() * torch.randn(DRAWS, len(y), dtype=y.dtype)
-    wrong = (drawn[:, :, None] < y) ^ (y[:, None] < y)
-    return wrong.sum(dim=(1, 2)).double()
+def _losses(drawn: torch.Tensor, beside: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Shape (draws,), Eq. 2 with f_k in ``beside``."""
+    wrong = (drawn[:, :, None] < beside) ^ (y[:, None] < y)
+    losses: torch.Tensor = wrong.sum(dim=(1, 2)).double()
+    return losses
 
 
 def left_out(model: SingleTaskGP, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

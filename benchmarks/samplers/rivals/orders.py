@@ -63,8 +63,8 @@ def portfolio(errors: Array, memory: Array, count: int) -> list[int]:
 def positions(errors: Array, memory: Array) -> Array:
     """Shape (n, d), the place of every configuration in the portfolio of every task alone."""
     places = np.empty(errors.shape)
-    for own, *task in zip(places, errors, memory, strict=True):
-        own[portfolio(*(row[None] for row in task), count=len(own))] = np.arange(len(own))
+    for row, own in enumerate(places):
+        own[portfolio(errors[[row]], memory[[row]], len(own))] = np.arange(len(own))
     return places
 
 
