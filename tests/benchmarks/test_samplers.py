@@ -113,7 +113,7 @@ def test_syne_tune_gains_most_mean_rank_each_time(matrix: ErrorMatrix) -> None:
     places, found = orders.positions(*task.complete), runs.measure("syne-tune", task, 3, 0).indices
     for count in range(1, 3):
         left = np.delete(np.arange(12), found[:count])
-        means = [places[:, [*found[:count], index]].min(axis=1).mean() for index in left]
+        means = [places[:, [*found[:count], int(j)]].min(axis=1).mean() for j in left]
         own = places[:, list(found[: count + 1])].min(axis=1).mean()
         assert own == pytest.approx(min(means))
 
@@ -133,8 +133,9 @@ def test_features_by_hand(matrix: ErrorMatrix) -> None:
 
 def test_of_names_those_stay_that_all_tasks_measured(tmp_path: Path) -> None:
     space = ConfigurationSpace({"name": ["b", "a", "c"]})
-    errors = [[0.1, 0.2, np.nan], [0.3, 0.4, 0.5]]
-    ErrorMatrix(space, ("x", "y"), errors, [[2.0, 1.0, 9.0]] * 2).write_csv(tmp_path / "names.csv")
+    errors = np.array([[0.1, 0.2, np.nan], [0.3, 0.4, 0.5]])
+    memory = np.array([[2.0, 1.0, 9.0]] * 2)
+    ErrorMatrix(space, ("x", "y"), errors, memory).write_csv(tmp_path / "names.csv")
     found = tasks.read(str(tmp_path / "names.csv"))
     assert found.space.choices == {"name": ("a", "b")}
     np.testing.assert_array_equal(found.errors, [[0.2, 0.1], [0.4, 0.3]])
@@ -307,7 +308,7 @@ def test_who_cannot_run_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     missing = CONTESTANTS["tpe"].__class__("absent", lambda *_: lambda *_: 0, ("not-installed",))
-    monkeypatch.setitem(CONTESTANTS, "tpe", missing)  # type: ignore[arg-type]
+    monkeypatch.setitem(CONTESTANTS, "tpe", missing)
     compare("--samplers", "tpe", "portfolio")
     assert "tpe: skipped, needs not-installed" in capsys.readouterr().err
 
