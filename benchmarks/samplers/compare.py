@@ -10,6 +10,9 @@ processor time on one thread, so that a busy machine does not change it.
 - results/compare/regret.csv, .png and .json: what all runs there say together, those of other
   corpora too, with versions. On standard output, a table a corpus.
 
+OptunaHub's registry is read from GitHub, or from a copy whose folder ``package`` the environment
+variable OPTUNAHUB_REGISTRY names.
+
     python -m benchmarks.samplers.compare [--corpus CSV-OR-NAME ...] [--samplers NAME ...] [--quick]
 """
 
@@ -75,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(f"--corpus: {corpus} has no task that was measured completely")
         step = options.every * (-(-len(rows) // 2) if options.quick else 1)
         trials = min(11 if options.quick else options.trials, len(matrix.space))
-        runner = Runner(matrix, trials, {})
+        runner = Runner(matrix, trials)
         if asked:
             _run(runner, rows[::step], range(options.seeds), runs, options.samplers, options.jobs)
         found += _summary(matrix, runner.corpus, runs)

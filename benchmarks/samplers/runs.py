@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -32,7 +32,7 @@ class Run:
         version: Of the contestant's package.
         task: Name of the task.
         seed: Number of the run; the contestant's seed is made of it and the task.
-        milliseconds: Processor time of a trial, mean; learning before the first one included.
+        milliseconds: Processor time of a trial, mean, without what is learned before the first.
         indices: The configurations, in their order, repeats included.
     """
 
@@ -48,11 +48,11 @@ def measure(contestant: str, task: NewTask, trials: int, seed: int, corpus: str 
     """Lets a contestant measure on a new task."""
     own_seed = int(np.random.SeedSequence((seed, task.row)).generate_state(1)[0]) % 2**31
     one, indices, errors = CONTESTANTS[contestant], list[int](), list[float]()
-    begin = time.process_time()
     with warnings.catch_warnings():
         if one.version.partition(" ")[0] != "optuna_peppp":
             warnings.simplefilter("ignore")  # Theirs to mend.
         choose = one.start(task, own_seed)
+        begin = time.process_time()
         while len(indices) < trials:
             indices.append(choose(indices, errors))
             errors.append(float(task.errors[indices[-1]]))
@@ -80,7 +80,7 @@ class Runner:
 
     matrix: ErrorMatrix
     trials: int
-    _last: dict[int, NewTask]
+    _last: dict[int, NewTask] = field(default_factory=dict)
 
     @cached_property
     def corpus(self) -> str:
