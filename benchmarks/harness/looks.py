@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter, NullLocator
@@ -32,6 +33,11 @@ plt.rcParams.update(
         "savefig.dpi": 150,
     }
 )
+
+
+def colors(count: int) -> list[Any]:
+    """So many that can be told apart side by side."""
+    return [plt.get_cmap("turbo")(place) for place in np.linspace(0, 1, count)]
 
 
 def legend(

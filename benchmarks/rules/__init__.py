@@ -1,1 +1,1 @@
-"""The rule of choosing beside others: ``python -m benchmarks.rules.compare``."""
+"""What our strategies gain over the paper's: ``python -m benchmarks.rules.against_paper``."""

@@ -1,126 +1,138 @@
-"""Who takes part: Optuna's samplers and ours, each as a user would create it.
+"""Who takes part: Optuna's samplers, ours, and rivals that know what ours knows.
 
-Every built-in sampler has its default settings. The names of a space reach it in one of two
-encodings: "categorical", the choices themselves, or "integer", the position of the choice in the
-space's order (formats by exponent and mantissa, learning rates ascending), one integer a name.
-Random, brute-force and NSGA-II's uniform crossover draw the same from both.
-
-Memory is told in bytes, as a user would: GPSampler standardizes both objectives itself, NSGA-II
-divides crowding distances by the range, and TPE's ranks and shares of hypervolume do not depend on
-the unit. BoTorchSampler standardizes for its models only, not for its acquisition function; tried
-on four tasks, it did worse in bytes on one: it is told MiB.
+Everybody gets what it can use. Optuna's samplers get every name as the place of its value in the
+space's order, one integer a name (of names without an order, in that of their memory), and memory
+in bytes. Only their TPE beside past tasks, ours and the rivals know past tasks; only ours and
+BoTorch know memory beforehand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import import_module
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
-from optuna.samplers import (
-    BaseSampler,
-    BruteForceSampler,
-    GPSampler,
-    NSGAIISampler,
-    RandomSampler,
-    TPESampler,
-)
+import optuna
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from benchmarks.harness.script import installed
-from optuna_peppp import ErrorMatrix, MetaModel
-from optuna_peppp.choices import Strategy
+from benchmarks.samplers.rivals import optuna_past, orders
+from benchmarks.samplers.tasks import Choose, NewTask
+from optuna_peppp import MetaModel
+from optuna_peppp.acquisition.improvement import expected_hypervolume_improvement
+from optuna_peppp.acquisition.strategies import STRATEGIES, Progress, Strategy, posterior_mean
 
-Encoding = Literal["categorical", "integer"]
-
-MIB: Final = 2**20
-"""Bytes."""
-
-
-@dataclass(frozen=True, eq=False)
-class NewTask:
-    """A task that is left out of a corpus, errors and memory (d,) in bytes, and the others."""
-
-    row: int
-    name: str
-    errors: NDArray[np.float64]
-    memory: NDArray[np.float64]
-    past: ErrorMatrix
-
-    @cached_property
-    def meta(self) -> MetaModel:
-        """What the other tasks tell; learned once, when it is first needed."""
-        return MetaModel.fit(self.past)
+Start = Callable[[NewTask, int], Choose]
 
 
 @dataclass(frozen=True, slots=True)
-class BuiltIn:
-    """A sampler that knows nothing of past tasks, created with a seed.
+class Contestant:
+    """Somebody who chooses what to measure.
 
-    ``unit``: bytes in the unit of memory that it is told.
+    Attributes:
+        label: As tables call it.
+        start: Begins on a new task with a seed.
+        packages: What it needs, its own first: the one whose version is recorded.
     """
 
     label: str
-    create: Callable[[int], BaseSampler]
-    encoding: Encoding = "categorical"
-    unit: int = 1
-    packages: tuple[str, ...] = ()
+    start: Start
+    packages: tuple[str, ...] = ("optuna",)
+
+    @property
+    def version(self) -> str:
+        """The package and its version."""
+        return f"{self.packages[0]} {installed(self.packages[0])}"
+
+    @property
+    def missing(self) -> list[str]:
+        """The packages that it needs and that are not installed."""
+        return [package for package in self.packages if installed(package) is None]
 
 
-@dataclass(frozen=True, slots=True)
-class Ours:
-    """A strategy of :class:`PEPPPSampler`, and what it knows of past tasks."""
+def _in_study(create: Callable[[NewTask, int], BaseSampler]) -> Start:
+    def start(task: NewTask, seed: int) -> Choose:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        return optuna_past.InStudy(task, create(task, seed))
 
-    label: str
-    strategy: Strategy
-    learn: Callable[[NewTask], MetaModel] = lambda task: task.meta
-
-
-Contestant = BuiltIn | Ours
+    return start
 
 
-def _tpe_multivariate(seed: int) -> BaseSampler:
-    return TPESampler(seed=seed, multivariate=True)
+def _ours(
+    strategy: Strategy, learn: Callable[[NewTask], MetaModel] = lambda task: task.meta
+) -> Start:
+    def start(task: NewTask, seed: int) -> Choose:
+        meta, everywhere = learn(task), np.ones(len(task.errors), dtype=np.bool_)
+
+        def choose(indices: list[int], errors: list[float]) -> int:
+            return strategy.choose(
+                Progress(meta, task.memory, everywhere, everywhere, indices, errors, seed)
+            )
+
+        return choose
+
+    return start
 
 
-def _botorch(seed: int) -> BaseSampler:
-    sampler: BaseSampler = import_module("optuna_integration").BoTorchSampler(seed=seed)
-    return sampler
+def _largest_improvement(progress: Progress) -> int:
+    """Plain expected hypervolume improvement by the posterior, no other factor."""
+    indices = list(progress.indices)
+    moments = progress.meta.prior.condition(indices, progress.errors).moments()
+    improvement = expected_hypervolume_improvement(
+        progress.memory,
+        moments.mean,
+        moments.std,
+        progress.memory[indices],
+        np.array(progress.errors, dtype=np.float64),
+    )
+    return int(np.where(progress.choices, improvement, -np.inf).argmax())
 
 
-_BOTORCH: Final = ("optuna-integration", "botorch")
+def _loaded(module: str, function: str) -> Start:
+    """Imports what needs a package not before it begins."""
+
+    def start(task: NewTask, seed: int) -> Choose:
+        begin: Start = getattr(import_module(f"benchmarks.samplers.rivals.{module}"), function)
+        return begin(task, seed)
+
+    return start
 
 
-def _cold(task: NewTask) -> MetaModel:
-    return MetaModel.cold(task.past.space)
-
+_PEPPP: Final = ("optuna_peppp",)
 
 CONTESTANTS: Final[Mapping[str, Contestant]] = {
-    "random": BuiltIn("random", lambda seed: RandomSampler(seed)),
-    "brute-force": BuiltIn("brute force", lambda seed: BruteForceSampler(seed)),
-    "nsga2": BuiltIn("NSGA-II", lambda seed: NSGAIISampler(seed=seed)),
-    "tpe-categorical": BuiltIn("TPE, categorical", lambda seed: TPESampler(seed=seed)),
-    "tpe-integer": BuiltIn("TPE, integers", lambda seed: TPESampler(seed=seed), "integer"),
-    "tpe-multivariate-categorical": BuiltIn("TPE, multivariate, categorical", _tpe_multivariate),
-    "tpe-multivariate-integer": BuiltIn(
-        "TPE, multivariate, integers", _tpe_multivariate, "integer"
+    "random": Contestant("random", _in_study(lambda _, seed: RandomSampler(seed))),
+    "nsga2": Contestant("NSGA-II", _in_study(lambda _, seed: NSGAIISampler(seed=seed))),
+    "tpe": Contestant("TPE", _in_study(lambda _, seed: TPESampler(seed=seed))),
+    "tpe-multivariate": Contestant(
+        "TPE, multivariate", _in_study(lambda _, seed: TPESampler(seed=seed, multivariate=True))
     ),
-    "gp-categorical": BuiltIn("GP, categorical", lambda seed: GPSampler(seed=seed)),
-    "gp-integer": BuiltIn("GP, integers", lambda seed: GPSampler(seed=seed), "integer"),
-    "botorch-categorical": BuiltIn("BoTorch, categorical", _botorch, "categorical", MIB, _BOTORCH),
-    "botorch-integer": BuiltIn("BoTorch, integers", _botorch, "integer", MIB, _BOTORCH),
-    "qr-mf": Ours("ours, QR-MF", "qr-mf"),
-    "ed-mf": Ours("ours, ED-MF", "ed-mf"),
-    "cold-start": Ours("ours, no past tasks", "bayesian", _cold),
-    "bayesian": Ours("ours, Bayesian", "bayesian"),
+    "gp": Contestant("GP", _in_study(lambda _, seed: GPSampler(seed=seed))),
+    "meta-learn-tpe": Contestant(
+        "OptunaHub, meta_learn_tpe", _in_study(optuna_past.meta_learn_tpe), ("optunahub",)
+    ),
+    "botorch": Contestant("BoTorch, known memory", _loaded("botorch_known", "cold"), ("botorch",)),
+    "botorch-rgpe": Contestant(
+        "BoTorch, known memory, RGPE", _loaded("botorch_known", "ensemble"), ("botorch",)
+    ),
+    "baybe": Contestant("BayBE, TaskParameter", _loaded("baybe_tasks", "start"), ("baybe",)),
+    "syne-tune": Contestant(
+        "Syne Tune, zero-shot", orders.syne_tune, ("syne-tune", "pandas", "huggingface-hub")
+    ),
+    "average-rank": Contestant("average rank of past tasks", orders.average_rank, _PEPPP),
+    "portfolio": Contestant("static portfolio", orders.static_portfolio, _PEPPP),
+    "qr-mf": Contestant("ours, QR-MF", _ours(STRATEGIES["qr-mf"]), _PEPPP),
+    "ed-mf": Contestant("ours, ED-MF", _ours(STRATEGIES["ed-mf"]), _PEPPP),
+    "improvement": Contestant(
+        "ours, plain EHVI", _ours(Strategy(_largest_improvement, posterior_mean)), _PEPPP
+    ),
+    "cold-start": Contestant(
+        "ours, no past tasks",
+        _ours(STRATEGIES["bayesian"], lambda task: MetaModel.cold(task.past.space)),
+        _PEPPP,
+    ),
+    "bayesian": Contestant("ours, default", _ours(STRATEGIES["bayesian"]), _PEPPP),
 }
 """Everybody by the name on the command line."""
-
-
-def missing(contestant: Contestant) -> list[str]:
-    """The packages that a contestant needs and that are not installed."""
-    packages = contestant.packages if isinstance(contestant, BuiltIn) else ()
-    return [package for package in packages if installed(package) is None]

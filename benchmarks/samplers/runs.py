@@ -1,130 +1,131 @@
-"""One run: a sampler on a new task with a seed, in a real study, answered from the corpus."""
+"""One run: what somebody measured on a task, in their order. A file a contestant, a row a run."""
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Final
 
 import numpy as np
-import optuna
-from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, Trial
+from numpy.typing import NDArray
 
-from benchmarks.harness.tasks import rows_of
-from benchmarks.samplers.contestants import BuiltIn, Contestant, Encoding, NewTask, Ours
-from optuna_peppp import ConfigurationSpace, ErrorMatrix, MetaModel, PEPPPSampler, predict
-from optuna_peppp.configurations.space import Value
+from benchmarks.harness import tables
+from benchmarks.samplers.contestants import CONTESTANTS
+from benchmarks.samplers.tasks import NewTask, fingerprint, new_task
+from optuna_peppp import ErrorMatrix, pareto
+from optuna_peppp.pareto import REFERENCE, scale
 
 BUDGETS: Final = (1, 2, 3, 6, 10, 15, 20, 30)
-"""Numbers of measurements after which the samplers are compared."""
+"""Numbers of measurements after which contestants are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a sampler did on a task.
+    """What was measured on a task.
 
     Attributes:
+        corpus: Fingerprint of the corpus.
+        version: Of the contestant's package.
         task: Name of the task.
-        sampler: Name of the sampler.
-        seed: Number of the run; what seeds the sampler derives from it and the task.
-        indices: The configurations it measured, in their order, repeats included.
-        milliseconds: Processor time of every trial: ask, suggest and tell, without learning.
-        frontiers: By number of measurements (those of ``BUDGETS``), the configurations on the
-            predicted frontier by growing memory; empty for samplers that predict nothing.
+        seed: Number of the run; the contestant's seed is made of it and the task.
+        milliseconds: Processor time of a trial, mean, without what is learned before the first.
+        indices: The configurations, in their order, repeats included.
     """
 
+    corpus: str
+    version: str
     task: str
-    sampler: str
     seed: int
+    milliseconds: float
     indices: tuple[int, ...]
-    milliseconds: tuple[float, ...]
-    frontiers: dict[int, tuple[int, ...]]
 
 
-def new_task(matrix: ErrorMatrix, row: int) -> NewTask:
-    """Leaves out all rows of the task of ``row``, whatever their network."""
-    others = [other for other, task in enumerate(matrix.tasks) if task != matrix.tasks[row]]
-    names = tuple(name_of(matrix, other) for other in others)
-    past = replace(rows_of(matrix, others), tasks=names, models=())
-    return NewTask(row, name_of(matrix, row), matrix.errors[row], matrix.memory[row], past)
+def measure(contestant: str, task: NewTask, trials: int, seed: int, corpus: str = "") -> Run:
+    """Lets a contestant measure on a new task."""
+    own_seed = int(np.random.SeedSequence((seed, task.row)).generate_state(1)[0]) % 2**31
+    one, indices, errors = CONTESTANTS[contestant], list[int](), list[float]()
+    with warnings.catch_warnings():
+        if one.version.partition(" ")[0] != "optuna_peppp":
+            warnings.simplefilter("ignore")  # Theirs to mend.
+        choose = one.start(task, own_seed)
+        begin = time.process_time()
+        while len(indices) < trials:
+            indices.append(choose(indices, errors))
+            errors.append(float(task.errors[indices[-1]]))
+    spent = 1000 * (time.process_time() - begin) / trials
+    return Run(corpus, one.version, task.name, seed, round(spent, 3), tuple(indices))
 
 
-def name_of(matrix: ErrorMatrix, row: int) -> str:
-    """The task of a row, with its network where there are several."""
-    several = len(set(matrix.models)) > 1
-    return f"{matrix.tasks[row]} ({matrix.models[row]})" if several else matrix.tasks[row]
+def regrets(run: Run, errors: NDArray[np.float64], memory: NDArray[np.float64]) -> list[float]:
+    """Hypervolume regret of what was measured after each of the budgets that the run has.
+
+    Memory is scaled to [0, 1] within the task; the reference point is (1.05, 1).
+    """
+    points = np.column_stack((scale(memory), errors))
+    whole = pareto.hypervolume(points, REFERENCE)
+    return [
+        whole - pareto.hypervolume(points[list(run.indices[:count])], REFERENCE)
+        for count in BUDGETS
+        if count <= len(run.indices)
+    ]
 
 
-def measure(name: str, contestant: Contestant, task: NewTask, trials: int, seed: int) -> Run:
-    """Runs a sampler in a study of its own; it may stop early when nothing is left to measure.
+@dataclass(frozen=True)
+class Runner:
+    """Makes the run of a contestant on a task of a corpus; what it learns, the next one shares."""
+
+    matrix: ErrorMatrix
+    trials: int
+    _last: dict[int, NewTask] = field(default_factory=dict)
+
+    @cached_property
+    def corpus(self) -> str:
+        """Its fingerprint."""
+        return fingerprint(self.matrix)
+
+    def __call__(self, job: tuple[str, int, int]) -> Run:
+        """A contestant, a row and the number of the run."""
+        contestant, row, seed = job
+        if row not in self._last:
+            self._last.clear()
+            self._last[row] = new_task(self.matrix, row)
+        return measure(contestant, self._last[row], self.trials, seed, self.corpus)
+
+
+def read(path: Path) -> list[Run]:
+    """The runs of a file; none where there is none.
 
     Raises:
-        RuntimeError: A trial does not hold what the corpus says of its configuration.
+        ValueError: The file holds something else.
     """
-    with warnings.catch_warnings():
-        if isinstance(contestant, BuiltIn):
-            warnings.simplefilter("ignore")  # Theirs to mend.
-        return _measure(name, contestant, task, trials, seed)
-
-
-def _measure(name: str, contestant: Contestant, task: NewTask, trials: int, seed: int) -> Run:
-    space = task.past.space
-    own_seed = int(np.random.SeedSequence((seed, task.row)).generate_state(1)[0])
-    encoding: Encoding = "categorical"
-    memory = task.memory
-    meta: MetaModel | None = None
-    sampler: BaseSampler
-    if isinstance(contestant, Ours):
-        meta = contestant.learn(task)
-        sampler = PEPPPSampler(meta, memory, strategy=contestant.strategy, seed=own_seed)
-    else:
-        encoding, memory = contestant.encoding, memory / contestant.unit
-        sampler = contestant.create(own_seed)
-    study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
-    indices: list[int] = []
-    milliseconds: list[float] = []
-    frontiers: dict[int, tuple[int, ...]] = {}
-    begin = time.process_time()
-
-    def objective(trial: Trial) -> tuple[float, float]:
-        index = space.index(suggest(trial, space, encoding))
-        return float(task.errors[index]), float(memory[index])
-
-    def record(study: optuna.Study, trial: FrozenTrial) -> None:
-        nonlocal begin
-        milliseconds.append(1000 * (time.process_time() - begin))
-        index = space.index(decode(trial.params, space, encoding))
-        if trial.values != [task.errors[index], memory[index]]:
-            raise RuntimeError(
-                f"{name} on {task.name}: trial {trial.number} holds {trial.values}, but "
-                f"{space.params(index)} has {[task.errors[index], memory[index]]}"
+    runs = []
+    for row in tables.read(path):
+        try:
+            runs.append(
+                Run(
+                    row["corpus"],
+                    row["version"],
+                    row["task"],
+                    int(row["seed"]),
+                    float(row["milliseconds"]),
+                    tuple(map(int, row["indices"].split())),
+                )
             )
-        indices.append(index)
-        if meta is not None and len(indices) in BUDGETS:
-            frontier = predict(study, meta, task.memory).frontier
-            frontiers[len(indices)] = tuple(frontier.tolist())
-        begin = time.process_time()
-
-    study.optimize(objective, n_trials=trials, callbacks=[record])
-    return Run(task.name, name, seed, tuple(indices), tuple(milliseconds), frontiers)
+        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+            raise ValueError(f"{path} must hold runs; got {row}: remove it") from problem
+    return runs
 
 
-def suggest(trial: Trial, space: ConfigurationSpace, encoding: Encoding) -> dict[str, Value]:
-    """Asks for every name of the space."""
-    if encoding == "categorical":
-        return space.suggest(trial)
-    return {
-        name: values[trial.suggest_int(name, 0, len(values) - 1)]
-        for name, values in space.choices.items()
-    }
-
-
-def decode(
-    params: dict[str, Any], space: ConfigurationSpace, encoding: Encoding
-) -> dict[str, Value]:
-    """The parameters of a finished trial as the space spells them."""
-    if encoding == "categorical":
-        return params
-    return {name: space.choices[name][position] for name, position in params.items()}
+def append(path: Path, run: Run) -> None:
+    """Adds a run to a file; it is on disk when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    row = {name: getattr(run, name) for name in Run.__slots__}
+    row["indices"] = " ".join(map(str, run.indices))
+    with path.open("a", encoding="utf-8", newline="") as file:
+        file.write(tables.text([row], header=not file.tell()))
+        file.flush()
+        os.fsync(file.fileno())

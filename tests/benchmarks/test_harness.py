@@ -16,8 +16,13 @@ import benchmarks
 from benchmarks.harness import looks, script, tables, tasks, turns
 from optuna_peppp import load_corpus
 
+RIVALS = "benchmarks.samplers.rivals."
+"""Import packages of their own extra, and have neither examples nor scripts."""
+
 MODULES = sorted(
-    module.name for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks.")
+    module.name
+    for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks.")
+    if not module.name.startswith(RIVALS)
 )
 SCRIPTS = [name for name in MODULES if hasattr(importlib.import_module(name), "main")]
 

@@ -1,26 +1,29 @@
 from __future__ import annotations
 
-import json
-import math
+import os
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
-from benchmarks.harness.tables import Row
 from benchmarks.harness.tables import read as rows_of
-from benchmarks.harness.tasks import complete_rows
 from benchmarks.samplers import compare as script
-from benchmarks.samplers import contestants, measures, records, report, runs, summary, tournament
-from optuna_peppp import ConfigurationSpace, ErrorMatrix
+from benchmarks.samplers import runs, tasks
+from benchmarks.samplers.contestants import CONTESTANTS
+from benchmarks.samplers.rivals import orders
+from benchmarks.samplers.rivals.optuna_past import REGISTRY
+from optuna_peppp import ConfigurationSpace, ErrorMatrix, PEPPPSampler, pareto
+from optuna_peppp.pareto import REFERENCE, scale
 
 SPACE = ConfigurationSpace(
     {"format_a": ["1-3-1", "1-4-1", "1-4-3"], "format_b": ["1-5-7", "1-6-7", "1-7-7", "1-8-7"]}
 )
 TASKS = 5
-CHEAP = ["random", "brute-force", "tpe-integer", "qr-mf"]
+CHEAP = ["random", "tpe", "portfolio", "bayesian"]
 
 
 @pytest.fixture
@@ -47,280 +50,113 @@ def compare(corpus: Path, tmp_path: Path) -> Callable[..., None]:
     return run
 
 
-def a_run(task: str, sampler: str, indices: list[int], **others: Any) -> Any:
-    values = {"seed": 0, "milliseconds": tuple(1.0 for _ in indices), "frontiers": {}, **others}
-    return runs.Run(task=task, sampler=sampler, indices=tuple(indices), **values)
+def a_run(indices: list[int], task: str = "task 0", seed: int = 0) -> runs.Run:
+    return runs.Run("corpus", "package 1.0", task, seed, 1.5, tuple(indices))
 
 
-# Measures, by hand: scaled memory is 0, 1/4, 1/2, 1, and the third configuration is dominated.
-
-MEMORY = np.array([1.0, 2.0, 3.0, 5.0])
-ERRORS = np.array([0.9, 0.5, 0.6, 0.1])
-VOLUME = 0.25 * 0.1 + 0.75 * 0.5 + 0.05 * 0.9
+# Orders that past tasks tell
 
 
-@pytest.fixture
-def truth() -> Any:
-    return measures.Truth(MEMORY, ERRORS)
+def random_tasks(n: int, d: int) -> tuple[Any, Any]:
+    rng = np.random.default_rng(7)
+    return rng.random((n, d)), np.array([scale(row) for row in rng.random((n, d))])
 
 
-def test_standing_of_what_was_measured(truth: Any) -> None:
-    standing = truth.standing([2, 0, 2])
-    regret = VOLUME - (0.5 * 0.1 + 0.55 * 0.4)
-    assert standing.hypervolume_regret == pytest.approx(regret)
-    assert standing.recommended_regret == pytest.approx(regret)
-    # Of ten caps two allow the first only, two the second too, of which nothing was measured.
-    assert standing.cap_regret == pytest.approx((2 * 0 + 2 * 0.4 + 5 * 0.1 + 0.5) / 10)
-    assert standing.relative_memory == pytest.approx(7 / 11)
+@pytest.mark.parametrize("chosen", [[], [3], [5, 0, 5], [1, 2, 4, 6]])
+def test_growth_is_the_difference_of_hypervolumes(chosen: list[int]) -> None:
+    errors, memory = random_tasks(4, 8)
+    gained = orders.growth(errors, memory, chosen)
+    for row in range(4):
+        points = np.column_stack((memory[row], errors[row]))
+        before = pareto.hypervolume(points[chosen], REFERENCE)
+        for index in range(8):
+            after = pareto.hypervolume(points[[*chosen, index]], REFERENCE)
+            assert gained[row, index] == pytest.approx(after - before, abs=1e-12)
 
 
-def test_standing_of_a_predicted_frontier(truth: Any) -> None:
-    standing = truth.standing([3], [0, 2, 3])
-    assert standing.hypervolume_regret == pytest.approx(VOLUME - 0.05 * 0.9)
-    assert standing.recommended_regret == pytest.approx(
-        VOLUME - (0.5 * 0.1 + 0.5 * 0.4 + 0.05 * 0.9)
-    )
-    assert standing.cap_regret == pytest.approx((2 * 0 + 2 * 0.4 + 5 * 0.1 + 0) / 10)
+def test_the_portfolio_by_hand() -> None:
+    memory = np.array([[0.0, 0.5, 1.0, 1.0]])
+    errors = np.array([[0.8, 0.5, 0.1, 0.2]])
+    # 0.275, 0.21 and 0.045 + 0.04 of area: the second dominates most alone, then the first adds
+    # 0.5 x 0.2, then the third 0.05 x 0.4. The last adds nothing, and comes as if it were alone.
+    assert orders.portfolio(errors, memory, 4) == [1, 0, 2, 3]
+    np.testing.assert_array_equal(orders.positions(errors, memory), [[1, 0, 2, 3]])
 
 
-def test_without_a_configuration_under_the_cap_the_error_is_one(truth: Any) -> None:
-    assert truth.standing([3]).cap_regret == pytest.approx((2 * 0.1 + 7 * 0.5 + 0) / 10)
+def test_the_portfolio_gains_most_each_time() -> None:
+    errors, memory = random_tasks(5, 9)
+
+    def area(chosen: list[int]) -> float:
+        points = np.stack((memory, errors), axis=2)[:, chosen]
+        return float(np.mean([pareto.hypervolume(task, REFERENCE) for task in points]))
+
+    order = orders.portfolio(errors, memory, 9)
+    assert sorted(order) == list(range(9))
+    for count in range(4):
+        best = max(area([*order[:count], index]) for index in range(9))
+        assert area(order[: count + 1]) == pytest.approx(best)
 
 
-def test_nothing_is_regretted_once_the_frontier_is_measured(truth: Any) -> None:
-    standing = truth.standing([3, 0, 1])
-    assert standing.hypervolume_regret == standing.recommended_regret == standing.cap_regret == 0
+def test_one_past_task_has_the_same_portfolio_and_ranks(matrix: ErrorMatrix) -> None:
+    few = tasks.new_task(matrix.rows([0, 3]), 0)
+    fixed = [start(few, 0) for start in (orders.static_portfolio, orders.average_rank)]
+    first, second = ([choose([0] * count, []) for count in range(12)] for choose in fixed)
+    assert first == second
+    assert sorted(first) == list(range(12))
 
 
-def test_measurements_to_a_share_of_the_hypervolume(truth: Any) -> None:
-    dominated = 0.05 * 0.9 + 0.75 * 0.5  # by the second and the last
-    share = dominated / VOLUME
-    assert truth.reached([3, 3, 1, 0], share - 1e-9) == 3
-    assert truth.reached([3, 3, 1, 0], share + 1e-9) == 4
-    assert truth.reached([3, 3, 1], share + 1e-9) == math.inf
+@pytest.mark.filterwarnings("ignore")
+def test_syne_tune_gains_most_mean_rank_each_time(matrix: ErrorMatrix) -> None:
+    for package in CONTESTANTS["syne-tune"].packages:
+        pytest.importorskip(package.replace("-", "_"), reason=f"needs {package}")
+    task = tasks.new_task(matrix, 0)
+    places, found = orders.positions(*task.complete), runs.measure("syne-tune", task, 3, 0).indices
+    for count in range(1, 3):
+        left = np.delete(np.arange(12), found[:count])
+        means = [places[:, [*found[:count], int(j)]].min(axis=1).mean() for j in left]
+        own = places[:, list(found[: count + 1])].min(axis=1).mean()
+        assert own == pytest.approx(min(means))
 
 
-def test_distinct_configurations_leave_repeats_out(truth: Any) -> None:
-    run = a_run("task", "random", [0, 0, 3, 0, 1])
-    assert measures.after(truth, run, 2, distinct=False) == truth.standing([0, 0])
-    assert measures.after(truth, run, 2, distinct=True) == truth.standing([0, 3])
-    assert measures.after(truth, run, 10, distinct=True) == truth.standing([0, 3, 1])
+# What everybody may know
 
 
-# The summary
-
-
-def test_summary_by_hand(truth: Any) -> None:
-    truths = {"a": truth, "b": truth}
-    made = {
-        "random": [a_run(task, "random", [0, 2]) for task in truths],
-        # Only here do tasks differ; the first seed of b is as good as measuring everything.
-        "nsga2": [
-            a_run("a", "nsga2", [3]),
-            a_run("a", "nsga2", [3], seed=1),
-            a_run("b", "nsga2", [0]),
-            a_run("b", "nsga2", [3], seed=1),
-        ],
-        "ed-mf": [a_run(task, "ed-mf", [2], frontiers={1: (0, 1, 3)}) for task in truths],
-    }
-    rows = {
-        (row["sampler"], row["measure"]): row
-        for row in summary.summarize(truths, made, [1])
-        if row["counted"] == "trials"
-    }
-    first, third, last = 1.05 * 0.1, 0.55 * 0.4, 0.05 * 0.9
-    of_nsga2 = np.array([VOLUME - last, VOLUME - (first + last) / 2])
-    row = rows["nsga2", "hypervolume_regret"]
-    assert row["mean"] == pytest.approx(of_nsga2.mean())
-    assert row["standard_error"] == pytest.approx(abs(of_nsga2[0] - of_nsga2[1]) / 2)
-    assert (row["tasks"], row["best_built_in"]) == (2, "random")
-    row = rows["ed-mf", "hypervolume_regret"]
-    assert row["mean"] == pytest.approx(VOLUME - third)
-    assert row["standard_error"] == 0
-    assert row["difference"] == pytest.approx(first - third)
-    assert row["ratio"] == pytest.approx((VOLUME - third) / (VOLUME - first))
-    assert rows["ed-mf", "recommended_regret"]["mean"] == 0
-    paired = of_nsga2 - (VOLUME - first)
-    assert rows["nsga2", "hypervolume_regret"]["difference_standard_error"] == pytest.approx(
-        paired.std(ddof=1) / math.sqrt(2)
+def test_features_by_hand(matrix: ErrorMatrix) -> None:
+    features = tasks.new_task(matrix, 0).features
+    assert features.shape == (12, 4)  # Format B's mantissa is the same everywhere.
+    np.testing.assert_allclose(features[:, :3].min(axis=0), 0)
+    np.testing.assert_allclose(
+        features[SPACE.index({"format_a": "1-4-1", "format_b": "1-6-7"})],
+        [1, 0, 1 / 3, np.log(6) / np.log(12)],
     )
 
 
-def test_effort_by_hand(truth: Any) -> None:
-    truths = {"a": truth, "b": truth}
-    made = {
-        "random": [
-            a_run("a", "random", [0, 0, 1, 3], milliseconds=(1.0, 2.0, 3.0, 10.0)),
-            a_run("b", "random", [0, 0, 0, 0], milliseconds=(1.0, 2.0, 3.0, 10.0)),
-        ]
-    }
-    for row in summary.efforts(truths, made):
-        assert (row["runs"], row["trials"], row["distinct"]) == (2, 4, 2)
-        assert (row["reached"], row["median_trials"]) == (0.5, math.inf)
-        assert (row["median_milliseconds"], row["mean_milliseconds"]) == (2.5, 4)
-
-
-def test_tables_by_hand() -> None:
-
-    def row(sampler: str, count: int, mean: float, difference: float) -> Any:
-        return {
-            "sampler": sampler,
-            "counted": "trials",
-            "measurements": count,
-            "measure": "cap_regret",
-            "mean": mean,
-            "best_built_in": "random",
-            "difference": difference,
-            "difference_standard_error": 0.0123,
-            "ratio": mean / (mean - difference),
-        }
-
-    rows = [
-        row("random", 1, 0.2, 0),
-        row("ed-mf", 1, 0.1, -0.1),
-        row("random", 10, 0.05, 0),
-        row("ed-mf", 10, 0.06, 0.01),
-    ]
-    assert report.means(rows, "cap_regret").splitlines() == [
-        "| measurements | 1 | 10 |",
-        "| --- | --- | --- |",
-        "| random | .200 | **.050** |",
-        "| ours, ED-MF | **.100** | .060 |",
-    ]
-    assert report.margins(rows, "cap_regret").splitlines()[2:] == [
-        "| best built-in | random | random |",
-        "| ours, ED-MF: difference | -.100 ± .012 | +.010 ± .012 |",
-        "| ours, ED-MF: ratio | 0.50 | 1.20 |",
-    ]
-    effort: Row = {"sampler": "random", "trials": 30, "distinct": 25.25, "reached": 0.25}
-    effort |= {"median_trials": math.inf, "median_milliseconds": 0.1, "mean_milliseconds": 1234.5}
-    reached = effort | {"reached": 0.75, "median_trials": 12.5}
-    assert report.needed([effort, reached]).splitlines()[2] == (
-        "| random | > 30 (25%) | 12.5 (75%) | 25.2 of 30 | 0.10 | 1234 |"
-    )
-
-
-# Runs
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "random",
-        "brute-force",
-        "nsga2",
-        "tpe-categorical",
-        "tpe-multivariate-integer",
-        "gp-categorical",
-        "gp-integer",
-        pytest.param("botorch-categorical", marks=pytest.mark.slow),
-        pytest.param("botorch-integer", marks=pytest.mark.slow),
-        "qr-mf",
-        "ed-mf",
-        "cold-start",
-        "bayesian",
-    ],
-)
-def test_every_sampler_measures_what_the_corpus_holds(name: str, matrix: ErrorMatrix) -> None:
-    contestant = contestants.CONTESTANTS[name]
-    for package in contestants.missing(contestant):
-        pytest.skip(f"needs {package}, which is not installed")
-    task = runs.new_task(matrix, 1)
-    run = runs.measure(name, contestant, task, 11, seed=3)
-    assert (run.task, run.sampler, run.seed) == ("task 1", name, 3)
-    assert len(run.indices) == len(run.milliseconds) == 11
-    assert set(run.indices) <= set(range(len(SPACE)))
-    assert min(run.milliseconds) > 0
-    ours = isinstance(contestant, contestants.Ours)
-    assert list(run.frontiers) == ([1, 2, 3, 6, 10] if ours else [])
-    assert runs.measure(name, contestant, task, 11, seed=3).indices == run.indices
-
-
-def test_integers_are_positions_in_the_order_of_the_space() -> None:
-    for index in range(len(SPACE)):
-        positions = {"format_a": index // 4, "format_b": index % 4}
-        assert SPACE.index(runs.decode(positions, SPACE, "integer")) == index
-        assert SPACE.index(runs.decode(SPACE.params(index), SPACE, "categorical")) == index
-
-
-def test_seeds_differ_between_tasks(matrix: ErrorMatrix) -> None:
-    random = contestants.CONTESTANTS["random"]
-    found = {
-        runs.measure("random", random, runs.new_task(matrix, row), 12, seed).indices
-        for row in range(2)
-        for seed in range(2)
-    }
-    assert len(found) == 4
+def test_of_names_those_stay_that_all_tasks_measured(tmp_path: Path) -> None:
+    space = ConfigurationSpace({"name": ["b", "a", "c"]})
+    errors = np.array([[0.1, 0.2, np.nan], [0.3, 0.4, 0.5]])
+    memory = np.array([[2.0, 1.0, 9.0]] * 2)
+    ErrorMatrix(space, ("x", "y"), errors, memory).write_csv(tmp_path / "names.csv")
+    found = tasks.read(str(tmp_path / "names.csv"))
+    assert found.space.choices == {"name": ("a", "b")}
+    np.testing.assert_array_equal(found.errors, [[0.2, 0.1], [0.4, 0.3]])
+    task = tasks.new_task(found, 0)
+    assert task.named
+    np.testing.assert_allclose(task.features, [[0, 0], [1, 1]])
 
 
 def test_a_new_task_is_not_among_the_past_ones_under_another_network(matrix: ErrorMatrix) -> None:
     errors, memory = matrix.errors[:4], matrix.memory[:4]
     doubled = ErrorMatrix(SPACE, ("a", "b", "a", "c"), errors, memory, ("x", "x", "y", "y"))
-    task = runs.new_task(doubled, 0)
+    task = tasks.new_task(doubled, 0)
     assert (task.name, task.past.tasks) == ("a (x)", ("b (x)", "c (y)"))
 
 
-def test_a_partial_row_is_no_new_task(matrix: ErrorMatrix) -> None:
+def test_only_complete_past_tasks_are_complete(matrix: ErrorMatrix) -> None:
     errors = matrix.errors.copy()
     errors[2, 5] = np.nan
-    partial = ErrorMatrix(SPACE, matrix.tasks, errors, matrix.memory)
-    assert complete_rows(partial) == [0, 1, 3, 4]
-    assert np.isnan(runs.new_task(partial, 0).past.errors).sum() == 1
-
-
-def test_a_wrong_objective_is_noticed(matrix: ErrorMatrix, monkeypatch: pytest.MonkeyPatch) -> None:
-    random = contestants.CONTESTANTS["random"]
-    suggest = runs.suggest
-
-    def other(trial: Any, space: ConfigurationSpace, encoding: Any) -> dict[str, Any]:
-        asked = suggest(trial, space, encoding)
-        return space.params((space.index(asked) + 1) % len(space))
-
-    monkeypatch.setattr(runs, "suggest", other)
-    with pytest.raises(RuntimeError, match=r"random on task 0: trial 0 holds .* but .* has"):
-        runs.measure("random", random, runs.new_task(matrix, 0), 3, 0)
-
-
-def test_who_measures_everything_has_no_regret(matrix: ErrorMatrix) -> None:
-    tournament.check(matrix, 2)
-
-
-# Files
-
-
-def test_runs_come_back_as_they_were(tmp_path: Path) -> None:
-    path = tmp_path / "runs.csv"
-    made = [
-        a_run("a, b", "ed-mf", [3, 1, 3], frontiers={1: (0, 2), 3: (1,)}),
-        a_run("a, b", "ed-mf", [1, 2, 3], seed=1, milliseconds=(0.25, 1.125, 3.0)),
-    ]
-    records.write(path, "corpus", made[:1])
-    records.append(path, "corpus", made[1])
-    assert records.read(path, "corpus", 3) == made
-    assert records.read(path, "corpus", 4) == []
-    assert records.read(tmp_path / "none.csv", "corpus", 3) == []
-
-
-def test_a_run_that_was_being_written_is_not_there(tmp_path: Path) -> None:
-    path = tmp_path / "runs.csv"
-    first, second = a_run("a", "random", [3, 1]), a_run("b", "random", [10, 11])
-    records.write(path, "corpus", [first])
-    before = path.read_bytes()
-    records.append(path, "corpus", second)
-    whole = path.read_bytes()
-    for length in range(len(before), len(whole)):
-        path.write_bytes(whole[:length])
-        assert records.read(path, "corpus", 2) == [first]
-
-
-def test_foreign_files_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "runs.csv"
-    records.write(path, "corpus", [a_run("a", "random", [3])])
-    with pytest.raises(ValueError, match="line 2: the run is on corpus corpus, this one is other"):
-        records.read(path, "other", 1)
-    path.write_text("task,error\na,0.5\n")
-    with pytest.raises(ValueError, match="line 2: columns must be corpus,task,sampler"):
-        records.read(path, "corpus", 1)
+    task = tasks.new_task(ErrorMatrix(SPACE, matrix.tasks, errors, matrix.memory), 0)
+    np.testing.assert_array_equal(task.complete[0], errors[[1, 3, 4]])
+    assert len(task.past.tasks) == 4
 
 
 def test_anything_new_in_a_corpus_changes_its_fingerprint(matrix: ErrorMatrix) -> None:
@@ -331,10 +167,82 @@ def test_anything_new_in_a_corpus_changes_its_fingerprint(matrix: ErrorMatrix) -
         ErrorMatrix(SPACE, matrix.tasks, matrix.errors, matrix.memory + 1),
         ErrorMatrix(SPACE, matrix.tasks[::-1], matrix.errors, matrix.memory),
     ]
-    assert len({records.fingerprint(other) for other in [matrix, *others]}) == 4
-    assert records.fingerprint(ErrorMatrix(SPACE, matrix.tasks, matrix.errors, matrix.memory)) == (
-        records.fingerprint(matrix)
-    )
+    assert len({tasks.fingerprint(other) for other in [matrix, *others]}) == 4
+    same = ErrorMatrix(SPACE, matrix.tasks, matrix.errors, matrix.memory)
+    assert tasks.fingerprint(same) == tasks.fingerprint(matrix)
+
+
+# Runs
+
+
+REPEATING = ("random", "nsga2", "tpe", "tpe-multivariate", "gp")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [name for name in CONTESTANTS if name != "baybe"])
+def test_every_contestant_measures(name: str, matrix: ErrorMatrix) -> None:
+    for package in CONTESTANTS[name].missing:
+        pytest.skip(f"needs {package}, which is not installed")
+    if name == "meta-learn-tpe" and REGISTRY not in os.environ:
+        pytest.skip(f"needs a copy of OptunaHub's registry, in the variable {REGISTRY}")
+    task = tasks.new_task(matrix, 1)
+    run = runs.measure(name, task, 5, seed=3)
+    assert (run.task, run.seed, len(run.indices)) == ("task 1", 3, 5)
+    assert run.version.split()[0] == CONTESTANTS[name].packages[0]
+    assert set(run.indices) <= set(range(len(SPACE)))
+    if name not in (*REPEATING, "meta-learn-tpe"):
+        assert len(set(run.indices)) == 5
+    assert runs.measure(name, task, 5, seed=3).indices == run.indices
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_baybe_measures(matrix: ErrorMatrix) -> None:
+    pytest.importorskip("baybe", reason="needs baybe")
+    run = runs.measure("baybe", tasks.new_task(matrix, 1), 1, seed=3)
+    assert run.version.startswith("baybe ")
+    assert set(run.indices) <= set(range(len(SPACE)))
+
+
+def test_ours_is_the_sampler_in_a_study(matrix: ErrorMatrix) -> None:
+    task = tasks.new_task(matrix, 2)
+    sampler = PEPPPSampler(task.meta, task.memory)
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler)
+    for _ in range(6):
+        trial = study.ask()
+        index = SPACE.index(SPACE.suggest(trial))
+        study.tell(trial, (task.errors[index], task.memory[index]))
+    asked = tuple(SPACE.index(trial.params) for trial in study.trials)
+    assert runs.measure("bayesian", task, 6, 0).indices == asked
+
+
+def test_seeds_differ_between_tasks(matrix: ErrorMatrix) -> None:
+    found = {
+        runs.measure("random", tasks.new_task(matrix, row), 12, seed).indices
+        for row in range(2)
+        for seed in range(2)
+    }
+    assert len(found) == 4
+
+
+def test_regret_by_hand() -> None:
+    # Scaled memory is 0, 1/4, 1/2, 1, and the third configuration is dominated.
+    memory, errors = np.array([1.0, 2.0, 3.0, 5.0]), np.array([0.9, 0.5, 0.6, 0.1])
+    whole = 0.25 * 0.1 + 0.75 * 0.5 + 0.05 * 0.9
+    found = runs.regrets(a_run([2, 0, 2, 1, 3, 3]), errors, memory)
+    expected = [whole - 0.55 * 0.4, *[whole - (0.5 * 0.1 + 0.55 * 0.4)] * 2, 0]
+    assert found == pytest.approx(expected)
+
+
+def test_runs_come_back_as_they_were(tmp_path: Path) -> None:
+    path, made = tmp_path / "new" / "runs.csv", [a_run([3, 1, 3], "a, b"), a_run([1], seed=1)]
+    for run in made:
+        runs.append(path, run)
+    assert runs.read(path) == made
+    assert runs.read(tmp_path / "none.csv") == []
+    path.write_text("task,error\na,0.5\n")
+    with pytest.raises(ValueError, match=r"runs.csv must hold runs; got .*: remove it"):
+        runs.read(path)
 
 
 # The script
@@ -345,53 +253,64 @@ def test_results_are_written(
 ) -> None:
     compare("--samplers", *CHEAP, "--seeds", "2")
     results = tmp_path / "results"
-    record = json.loads((results / "small.json").read_text())
-    assert (record["samplers"], record["seeds"], record["trials"]) == (CHEAP, [0, 1], 12)
-    assert len(record["tasks"]) == TASKS
-    summary = rows_of(results / "small.csv")
-    assert len(summary) == len(CHEAP) * 2 * len([1, 2, 3, 6, 10]) * 4
+    summary = rows_of(results / "regret.csv")
+    assert {row["sampler"] for row in summary} == set(CHEAP)
+    assert len(summary) == len(CHEAP) * len([1, 2, 3, 6, 10])
     assert {row["tasks"] for row in summary} == {str(TASKS)}
-    effort = rows_of(results / "small_effort.csv")
-    assert {row["sampler"]: row["distinct"] for row in effort}["brute-force"] == "12"
-    assert (results / "small.png").stat().st_size > 10_000
-    printed = capsys.readouterr().out
-    assert "| ours, QR-MF: ratio |" in printed
-    assert "| measurements | 1 | 2 | 3 | 6 | 10 |" in printed
+    assert {row["more"] for row in summary if row["sampler"] == "bayesian"} == {"0"}
+    assert len(runs.read(results / "small" / "random.csv")) == 2 * TASKS
+    assert (results / "regret.png").stat().st_size > 10_000
+    assert "| measurements | tasks | 1 | 2 | 3 | 6 | 10 | ms a trial |" in capsys.readouterr().out
 
 
 def test_an_interrupted_comparison_goes_on(compare: Callable[..., None], tmp_path: Path) -> None:
-    compare("--samplers", "random", "qr-mf")
-    path = tmp_path / "results" / "small_trials" / "random.csv"
-    whole = rows_of(path)
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-
-    compare("--samplers", "random", "qr-mf")
-    again = rows_of(path)
-    assert [(row["task"], row["index"]) for row in again] == [
-        (row["task"], row["index"]) for row in whole
-    ]
-    # The first two tasks were read, not run again.
-    assert [row["milliseconds"] for row in again[:24]] == [
-        row["milliseconds"] for row in whole[:24]
-    ]
-    before = path.stat().st_mtime_ns, path.read_bytes()
+    compare("--samplers", "random")
+    path = tmp_path / "results" / "small" / "random.csv"
+    whole = runs.read(path)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+    compare("--samplers", "random")
+    again = runs.read(path)
+    assert again[:2] == whole[:2]
+    assert [run.indices for run in again] == [run.indices for run in whole]
+    before = path.read_bytes()
+    compare("--samplers", "random")
     compare("--samplers")
-    assert (path.stat().st_mtime_ns, path.read_bytes()) == before
+    assert path.read_bytes() == before
 
 
-def test_who_lacks_runs_is_left_out_of_the_summary(
+def test_who_ran_on_some_tasks_is_compared_with_the_default_on_these(
     compare: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compare("--samplers", "random")
-    compare("--samplers", "nsga2", "--every", "2")
-    every = json.loads((tmp_path / "results" / "small-every-2.json").read_text())
-    assert every["samplers"] == ["random", "nsga2"]
-    assert every["tasks"] == ["task 0", "task 2", "task 4"]
-    capsys.readouterr()
-    compare("--samplers")
-    assert "nsga2: left out of the summary, 3 of 5 runs are there" in capsys.readouterr().err
-    assert json.loads((tmp_path / "results" / "small.json").read_text())["samplers"] == ["random"]
+    compare("--samplers", "bayesian")
+    compare("--samplers", "random", "--every", "2", "--trials", "3")
+    rows = {
+        (row["sampler"], row["measurements"]): row
+        for row in rows_of(tmp_path / "results" / "regret.csv")
+    }
+    assert {key[1] for key in rows if key[0] == "random"} == {"1", "2", "3"}
+    matrix = tasks.read(str(tmp_path / "small.csv"))
+    ours = [
+        runs.regrets(run, matrix.errors[row], matrix.memory[row])[2]
+        for row, run in enumerate(runs.read(tmp_path / "results" / "small" / "bayesian.csv"))
+    ]
+    row = rows["random", "3"]
+    assert row["tasks"] == "3"
+    assert float(row["default"]) == pytest.approx(np.mean(ours[::2]), rel=1e-5)
+    assert float(row["regret"]) - float(row["default"]) == pytest.approx(
+        float(row["more"]), abs=1e-5
+    )
+    assert "| ours, default, on these | 3 |" in capsys.readouterr().out
+
+
+def test_who_cannot_run_is_named(
+    compare: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    missing = CONTESTANTS["tpe"].__class__("absent", lambda *_: lambda *_: 0, ("not-installed",))
+    monkeypatch.setitem(CONTESTANTS, "tpe", missing)
+    compare("--samplers", "tpe", "portfolio")
+    assert "tpe: skipped, needs not-installed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -399,7 +318,7 @@ def test_who_lacks_runs_is_left_out_of_the_summary(
     [
         (["--jobs", "0"], "--jobs must be at least 1; got 0"),
         (["--corpus", "none"], "--corpus: name must be a corpus that ships"),
-        (["--samplers"], "no sampler has all runs in"),
+        (["--samplers"], "there are no runs to summarize"),
     ],
 )
 def test_what_cannot_be_done_is_said(
@@ -413,23 +332,56 @@ def test_what_cannot_be_done_is_said(
     assert message in capsys.readouterr().err
 
 
-def test_runs_on_another_corpus_are_not_mixed(
-    compare: Callable[..., None],
-    matrix: ErrorMatrix,
-    corpus: Path,
-    capsys: pytest.CaptureFixture[str],
+def test_runs_on_another_corpus_do_not_count(
+    compare: Callable[..., None], matrix: ErrorMatrix, corpus: Path, tmp_path: Path
 ) -> None:
-    compare("--samplers", "random")
+    compare("--samplers", "portfolio")
     ErrorMatrix(SPACE, matrix.tasks, matrix.errors / 2, matrix.memory).write_csv(corpus)
-    with pytest.raises(SystemExit):
-        compare("--samplers", "random")
-    assert "random.csv, line 2: the run is on corpus" in capsys.readouterr().err
+    compare("--samplers", "portfolio")
+    found = runs.read(tmp_path / "results" / "small" / "portfolio.csv")
+    assert [a.task == b.task for a, b in pairwise(found)].count(True) == 0
+    assert len(found) == 2 * TASKS
+    (row,) = (r for r in rows_of(tmp_path / "results" / "regret.csv") if r["measurements"] == "6")
+    assert row["tasks"] == str(TASKS)
 
 
-def test_quick_runs_on_the_corpus_that_ships(tmp_path: Path) -> None:
-    samplers = ["random", "tpe-integer", "qr-mf"]
-    script.main(["--quick", "--jobs", "2", "--output", str(tmp_path), "--samplers", *samplers])
-    record = json.loads((tmp_path / "plain3-cifar100.json").read_text())
-    assert (record["samplers"], len(record["tasks"]), record["trials"]) == (samplers, 2, 11)
-    trials = rows_of(tmp_path / "plain3-cifar100_trials" / "random.csv")
-    assert len(trials) == 2 * 11
+# BoTorch
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_ensemble_of_one_is_its_model() -> None:
+    torch, known = pytest.importorskip("torch"), pytest.importorskip("botorch")
+    from botorch.models import SingleTaskGP
+
+    from benchmarks.samplers.rivals.botorch_known import Ensemble
+
+    assert known
+    x = torch.rand(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    model = SingleTaskGP(x, x.sum(dim=1, keepdim=True), outcome_transform=None)
+    points = torch.rand(3, 2, 2, dtype=torch.float64)
+    one = model.posterior(points)
+    mixed = Ensemble([model, model], torch.tensor([1.0, 0.0]), 0.5, 2.0).posterior(points)
+    torch.testing.assert_close(mixed.mean, 0.5 + 2 * one.mean)
+    torch.testing.assert_close(mixed.variance, 4 * one.variance)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_left_out_is_as_if_it_had_not_been_measured() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("botorch")
+    from botorch.models import SingleTaskGP
+
+    from benchmarks.samplers.rivals.botorch_known import left_out
+
+    x = torch.rand(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    y = x.sin().sum(dim=1)
+    model = SingleTaskGP(x, y[:, None], outcome_transform=None)
+    with torch.no_grad():
+        prior = model.likelihood(model.train()(x))
+        mean, covariance = prior.mean.numpy(), prior.covariance_matrix.numpy()
+        found = [part.numpy() for part in left_out(model, y)]
+    for j, rest in enumerate(np.delete(np.arange(5), j) for j in range(5)):
+        weights = np.linalg.solve(covariance[np.ix_(rest, rest)], covariance[rest, j])
+        expected = mean[j] + weights @ (y.numpy() - mean)[rest]
+        assert found[0][j] == pytest.approx(expected)
+        assert found[1][j] == pytest.approx(covariance[j, j] - weights @ covariance[rest, j])

@@ -1,0 +1,1 @@
+"""Rivals that know what our sampler knows: past tasks, memory, or both."""
