@@ -21,8 +21,8 @@ from benchmarks.harness.script import installed
 from benchmarks.samplers.rivals import optuna_past, orders
 from benchmarks.samplers.tasks import Choose, NewTask
 from optuna_peppp import MetaModel
-from optuna_peppp.acquisition.improvement import expected_hypervolume_improvement
 from optuna_peppp.acquisition.strategies import STRATEGIES, Progress, Strategy, posterior_mean
+from optuna_peppp.growth import expected_growth
 
 Start = Callable[[NewTask, int], Choose]
 
@@ -80,7 +80,7 @@ def _largest_improvement(progress: Progress) -> int:
     """Plain expected hypervolume improvement by the posterior, no other factor."""
     indices = list(progress.indices)
     moments = progress.meta.prior.condition(indices, progress.errors).moments()
-    improvement = expected_hypervolume_improvement(
+    improvement = expected_growth(
         progress.memory,
         moments.mean,
         moments.std,
