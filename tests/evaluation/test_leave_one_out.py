@@ -63,7 +63,7 @@ def test_one_score_by_the_parts_of_the_library(strategy: StrategyName) -> None:
     truth = matrix.errors[2]
     study.optimize(lambda trial: truth[meta.space.index(meta.space.suggest(trial))], n_trials=3)
     where = [trial.params["configuration"] for trial in study.trials]
-    if strategy == "bayesian":
+    if strategy in ("bayesian", "portfolio"):
         predicted = Prediction.from_measurements(meta, matrix.memory[2], where, truth[where]).mean
     else:
         predicted, _ = meta.predict(where, truth[where])

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import pickle
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -21,6 +22,7 @@ from optuna_peppp.configurations.space import ConfigurationSpace, Value
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.meta import archive
 from optuna_peppp.meta.averaging import Candidate, Learned, learn
+from optuna_peppp.meta.committee import EVERYONE
 from optuna_peppp.meta.factor_model import FactorModel
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.meta.prior import TaskPrior
@@ -130,9 +132,10 @@ def test_the_rank_is_the_papers_unless_it_is_given(hidden: float) -> None:
     errors = hide(low_rank(40, 30, 2, noise=0.01), hidden)
     meta = MetaModel.fit(matrix_of(errors))
     assert meta.rank == 5
-    embeddings, prior = meta.selection.splitlines()
+    embeddings, prior, committee = meta.selection.splitlines()
     assert embeddings.startswith("Embeddings: rank 5, ")
     assert prior.startswith("Factor models of the tasks, by rank and weight: 2: ")
+    assert committee.startswith("What to measure next: ")
     assert [model.loadings.shape[1] for model in meta.prior.models] == [2, 3, 4, 5]
     given = MetaModel.fit(matrix_of(errors), rank=3)
     assert given.rank == 3
@@ -172,7 +175,7 @@ def test_the_prior_is_that_of_the_measured_entries() -> None:
     errors = hide(low_rank(12, 9, 2, noise=0.02), 0.3)
     meta = MetaModel.fit(matrix_of(errors), rank=2)
     learned = learn(errors, rank=2)
-    assert meta.selection.splitlines()[-1] == str(learned)
+    assert meta.selection.splitlines()[1] == str(learned)
     for one, other in zip(meta.prior.models, learned.prior.models, strict=True):
         np.testing.assert_array_equal(one.mean, other.mean)
         np.testing.assert_array_equal(one.loadings, other.loadings)
@@ -361,11 +364,11 @@ def test_what_cannot_be_fitted_is_refused() -> None:
 
 def test_inconsistent_arrays_are_refused() -> None:
     meta = MetaModel.fit(matrix_of(low_rank(4, 5, 2)))
-    fields = {name: getattr(meta, name) for name in MetaModel.__slots__}
+    arguments = {field.name: getattr(meta, field.name) for field in fields(meta) if field.init}
     with pytest.raises(ValueError, match=r"mean must be finite with shape \(5,\); got \(4,\)"):
-        MetaModel(**{**fields, "mean": np.zeros(4)})
+        MetaModel(**{**arguments, "mean": np.zeros(4)})
     with pytest.raises(ValueError, match=r"errors must be finite with shape \(3, 5\)"):
-        MetaModel(**{**fields, "tasks": ("a", "b", "c")})
+        MetaModel(**{**arguments, "tasks": ("a", "b", "c")})
 
 
 # Predicting
@@ -640,7 +643,8 @@ def test_no_entry_is_pickled(saved: Path) -> None:
 def test_the_header_says_what_the_file_is(saved: Path) -> None:
     header = json.loads(entries(saved)["header"].tobytes())
     assert header["format"] == "optuna_peppp.MetaModel"
-    assert header["version"] == 4
+    assert header["version"] == 5
+    assert header["committee"] == pytest.approx([2 / 3, 2 / 3, 2 / 3, 1])
     assert header["choices"] == [["configuration", [0, 1, 2, 3, 4]]]
     assert header["tasks"] == ["task 0", "task 1", "task 2", "task 3"]
     assert header["transform"] in get_args(Transform)
@@ -652,11 +656,11 @@ def test_a_model_of_an_earlier_version_is_refused(saved: Path) -> None:
     arrays, header = entries(saved), json.loads(entries(saved)["header"].tobytes())
     names = ("errors", "embeddings", "mean", "noise")
     old = archive.Format("optuna_peppp.MetaModel", version=2)
-    fields = {name: header[name] for name in ("choices", "tasks", "selection")}
-    archive.write(saved, old, fields, {name: arrays[name] for name in names})
+    told = {name: header[name] for name in ("choices", "tasks", "selection")}
+    archive.write(saved, old, told, {name: arrays[name] for name in names})
     with pytest.raises(
         ValueError,
-        match=r"meta\.npz has format version 2; this .* reads version 4\..*fit the model again",
+        match=r"meta\.npz has format version 2; this .* reads version 5\..*fit the model again",
     ):
         MetaModel.load(saved)
 
@@ -689,11 +693,16 @@ def test_changed_and_missing_arrays_are_refused(saved: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"version": 5}, "has format version 5; this optuna_peppp reads version 4. Upgrade"),
+        ({"version": 6}, "has format version 6; this optuna_peppp reads version 5. Upgrade"),
         ({"format": "other.Model"}, "holds 'other.Model', not 'optuna_peppp.MetaModel'"),
         ({"tasks": ["renamed"] * 5}, "errors must be finite with shape"),
         ({"ranks": [3, 3]}, "prior_loadings must have shape"),
         ({"transform": "probit"}, "transform must be one of"),
+        ({"committee": [1, 1, 1]}, "committee must be a weight of each of posterior, aligned"),
+        ({"committee": [0, 0, 0, 0]}, "committee must be"),
+        ({"committee": [1, 1, 1, -1]}, "committee must be"),
+        ({"committee": [True, 1, 1, 1]}, "committee must be"),
+        ({"farthest": 0}, "farthest must be a positive number, or nothing"),
     ],
 )
 def test_other_headers_are_refused(saved: Path, change: dict[str, Any], problem: str) -> None:
@@ -703,6 +712,19 @@ def test_other_headers_are_refused(saved: Path, change: dict[str, Any], problem:
     rewrite(saved, arrays)
     with pytest.raises(ValueError, match=problem):
         MetaModel.load(saved)
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_without_a_committee_all_members_vote(saved: Path, version: int) -> None:
+    arrays = entries(saved)
+    header = json.loads(arrays["header"].tobytes())
+    del header["committee"], header["farthest"]
+    header["version"] = version
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    rewrite(saved, arrays)
+    committee = MetaModel.load(saved).committee
+    assert np.array_equal(committee.weights, EVERYONE.weights)
+    assert committee.farthest == np.inf
 
 
 class Trap:

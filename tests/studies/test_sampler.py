@@ -7,7 +7,7 @@ from typing import Any, get_args
 import numpy as np
 import optuna
 import pytest
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
@@ -164,18 +164,17 @@ def test_errors_decide_what_is_asked_next() -> None:
 
 
 def test_the_number_of_test_images_decides_how_far_errors_are_trusted() -> None:
-    def picks(test_images: int | None) -> list[int]:
-        """What is asked after a single measurement, of each configuration."""
-        asked_next = []
-        for index in range(D):
-            sampler = PEPPPSampler(META, MEMORY, test_images=test_images)
-            study = optuna.create_study(sampler=sampler)
-            add(study, index, 0.5)
-            asked_next.append(next_asked(study))
-            assert asked_next[-1] == worthiest({index: 0.5}, test_images=test_images)
-        return asked_next
+    def worth(test_images: int | None) -> NDArray[np.float64]:
+        """After a single measurement."""
+        everything = np.ones(D, dtype=np.bool_)
+        known = META.prior, META.worlds, META.committee, MEMORY, everything, everything
+        return improvement.worth(*known, [0], [0.5], test_images=test_images)
 
-    assert picks(None) != picks(3)
+    for test_images in (None, 3):
+        study = optuna.create_study(sampler=PEPPPSampler(META, MEMORY, test_images=test_images))
+        add(study, 0, 0.5)
+        assert next_asked(study) == worthiest({0: 0.5}, test_images=test_images)
+    assert (worth(None) != worth(3)).any()
 
 
 @pytest.mark.parametrize("waiting", [False, True])
@@ -424,10 +423,16 @@ def test_measurement_cap_that_is_no_size() -> None:
         PEPPPSampler(META, MEMORY, measurement_cap="lots")
 
 
+def test_the_portfolio_needs_past_tasks() -> None:
+    with pytest.raises(ValueError, match="another one than 'portfolio' without past tasks"):
+        PEPPPSampler(MetaModel.cold(SPACE), MEMORY, strategy="portfolio")
+
+
 def test_unknown_strategy() -> None:
     strategy: Any = "grid"
     with pytest.raises(
-        ValueError, match="must be 'bayesian', 'ed-mf', 'qr-mf' or 'random-mf'; got 'grid'"
+        ValueError,
+        match="must be 'bayesian', 'portfolio', 'ed-mf', 'qr-mf' or 'random-mf'; got 'grid'",
     ):
         PEPPPSampler(META, MEMORY, strategy=strategy)
 
