@@ -110,8 +110,7 @@ def _portfolio(progress: Progress) -> int:
             "the portfolio is an order that past tasks want, and this meta-model was made without "
             "any; take strategy='bayesian', or MetaModel.fit to past tasks"
         )
-    used = _mask(progress, progress.indices) | _mask(progress, progress.live)
-    indices = np.flatnonzero(used[considered])
+    indices = np.flatnonzero(_used(progress)[considered])
     grown = portfolio_growth(worlds, progress.memory[considered], indices)
     return int(considered[np.where(progress.choices[considered], grown, -np.inf).argmax()])
 
@@ -125,10 +124,8 @@ def _worlds(progress: Progress) -> Worlds | None:
 
 def _ed_mf(progress: Progress) -> int:
     """Greedy D-optimal design, continued from all that was measured or is live."""
-    choices = progress.choices
-    used = _mask(progress, progress.indices) | _mask(progress, progress.live)
-    start = np.flatnonzero(used & ~choices).tolist()
-    return greedy_order(progress.meta.embeddings, 1, feasible=choices, start=start)[0]
+    start = np.flatnonzero(_used(progress)).tolist()
+    return greedy_order(progress.meta.embeddings, 1, feasible=progress.choices, start=start)[0]
 
 
 def _qr_mf(progress: Progress) -> int:
@@ -146,6 +143,12 @@ def _first(progress: Progress, order: Sequence[int]) -> int:
     """The first of an order that may be chosen, where none may the one of the smallest index."""
     choices = progress.choices
     return next((index for index in order if choices[index]), int(choices.argmax()))
+
+
+def _used(progress: Progress) -> NDArray[np.bool_]:
+    """Shape (d,), true where something was measured or is live, and is not offered once more."""
+    used = _mask(progress, progress.indices) | _mask(progress, progress.live)
+    return used & ~progress.choices
 
 
 def _mask(progress: Progress, indices: Sequence[int] | NDArray[np.intp]) -> NDArray[np.bool_]:
