@@ -36,7 +36,7 @@ def moments() -> Moments:
 
 def test_the_portfolio_grows_the_mean_dominated_area_most() -> None:
     """Greedily, by hypervolumes; whatever order it has come to, it does not depend on errors."""
-    bounds, measured = reference(MEMORY), []
+    bounds, measured = reference(MEMORY), list[int]()
     for _ in range(D):
         means = [
             np.mean(
@@ -88,7 +88,7 @@ def test_a_task_unlike_all_past_ones_is_left_to_the_posterior(farther: bool) -> 
     assert tuple(grown) == (("posterior",) if farther else MEMBERS)
 
 
-def votes_of(rows: dict[str, list[float]], choices: list[bool], *weights: float) -> NDArray:
+def votes_of(rows: dict[str, list[float]], choices: list[bool], *weights: float) -> NDArray[np.float64]:
     grown = {name: np.array(row) for name, row in rows.items()}
     return Committee(np.array(weights), np.inf).votes(grown, np.array(choices))
 
