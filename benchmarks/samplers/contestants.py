@@ -122,7 +122,7 @@ CONTESTANTS: Final[Mapping[str, Contestant]] = {
         "Syne Tune, zero-shot", orders.syne_tune, ("syne-tune", "pandas", "huggingface-hub")
     ),
     "average-rank": Contestant("average rank of past tasks", orders.average_rank, _PEPPP),
-    "portfolio": Contestant("static portfolio", orders.static_portfolio, _PEPPP),
+    "portfolio": Contestant("static portfolio", _ours(STRATEGIES["portfolio"]), _PEPPP),
     "qr-mf": Contestant("ours, QR-MF", _ours(STRATEGIES["qr-mf"]), _PEPPP),
     "ed-mf": Contestant("ours, ED-MF", _ours(STRATEGIES["ed-mf"]), _PEPPP),
     "improvement": Contestant(

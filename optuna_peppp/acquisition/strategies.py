@@ -119,7 +119,11 @@ def _worlds(progress: Progress) -> Worlds | None:
     """The past tasks under the configurations that are considered."""
     if progress.considered.all() or progress.meta.worlds is None:
         return progress.meta.worlds
-    return Worlds.of(progress.meta.errors[:, progress.considered])
+    memory = progress.meta.memory
+    return Worlds.of(
+        progress.meta.errors[:, progress.considered],
+        None if memory is None else memory[:, progress.considered],
+    )
 
 
 def _ed_mf(progress: Progress) -> int:

@@ -64,7 +64,7 @@ def write(
 
 
 def read(
-    path: str | PathLike[str], kind: Format, names: Sequence[str]
+    path: str | PathLike[str], kind: Format, names: Sequence[str], optional: Sequence[str] = ()
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     """Reads header and arrays that :func:`write` wrote.
 
@@ -74,6 +74,7 @@ def read(
         path: The file.
         kind: What it must be.
         names: Its arrays.
+        optional: Arrays that it may hold.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -103,7 +104,7 @@ def read(
         raise ValueError(
             f"{path} is damaged: it lacks {', '.join(missing)}; fit the model again and save it"
         )
-    return header, {name: entries[name] for name in names}
+    return header, {name: entries[name] for name in (*names, *optional) if name in entries}
 
 
 def _entries(file: BinaryIO) -> dict[str, NDArray[Any]]:

@@ -32,6 +32,7 @@ from optuna_peppp.arrays import freeze
 from optuna_peppp.growth import expected_growth, growth
 from optuna_peppp.meta.posterior import Moments
 from optuna_peppp.meta.worlds import Worlds
+from optuna_peppp.pareto import scale
 
 MEMBERS: Final = ("posterior", "aligned", "conditioned", "portfolio")
 """In the order of :attr:`Committee.weights`."""
@@ -44,15 +45,18 @@ def portfolio_growth(
 
     Args:
         worlds: Of d configurations.
-        memory: Shape (d,).
+        memory: Shape (d,), of the new task; counts where that of past tasks is not known.
         indices: Shape (m,), what was measured.
 
     Returns:
-        Shape (d,), in the unit of memory.
+        Shape (d,), relative to the span of memory.
     """
-    grown = growth(memory, worlds.errors, memory[indices], worlds.errors[:, indices])
-    mean: NDArray[np.float64] = grown.mean(axis=0)
-    return mean
+    everyone = np.ones(len(worlds.errors), dtype=np.bool_)
+    grown = np.zeros(len(memory))
+    for needed, rows in worlds.memories or ((scale(memory), everyone),):
+        errors = worlds.errors[rows]
+        grown += growth(needed, errors, needed[indices], errors[:, indices]).sum(axis=0)
+    return grown / len(everyone)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +119,7 @@ def expected(
     errors: NDArray[np.float64],
     farthest: float = np.inf,
 ) -> dict[str, NDArray[np.float64]]:
-    """What each member that votes expects to gain, shape (d,) in the unit of memory.
+    """What each member that votes expects to gain, shape (d,), each in a unit of its own.
 
     Args:
         worlds: Past tasks.

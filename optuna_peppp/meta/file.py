@@ -36,6 +36,8 @@ _PRIOR_ARRAYS: Final = (
 )
 
 
+_MEMORY: Final = "memory"
+
 _LARGEST: Final = 1e4
 """No number of a model is larger: errors, and their log odds, are of the order of 1."""
 
@@ -56,6 +58,7 @@ class Stored(NamedTuple):
         prior: The prior of a new task's errors.
         selection: How it was chosen, in words.
         committee: Who votes on what to measure.
+        memory: Of the tasks, shape (n, d), where it is known.
     """
 
     space: ConfigurationSpace
@@ -64,6 +67,7 @@ class Stored(NamedTuple):
     prior: TaskPrior
     selection: str
     committee: Committee
+    memory: NDArray[np.float64] | None
 
 
 def write(path: str | PathLike[str], stored: Stored) -> None:
@@ -91,6 +95,8 @@ def write(path: str | PathLike[str], stored: Stored) -> None:
         "prior_scales": stored.prior.scales,
         "prior_weights": stored.prior.weights,
     }
+    if stored.memory is not None:
+        arrays[_MEMORY] = stored.memory
     archive.write(path, _FORMAT, header, arrays)
 
 
@@ -101,7 +107,8 @@ def read(path: str | PathLike[str]) -> Stored:
         FileNotFoundError: There is no such file.
         ValueError: The file is damaged, of another version, or says what no model can hold.
     """
-    header, arrays = archive.read(path, _FORMAT, ARRAYS + _PRIOR_ARRAYS)
+    header, arrays = archive.read(path, _FORMAT, ARRAYS + _PRIOR_ARRAYS, (_MEMORY,))
+    memory = arrays.pop(_MEMORY, None)
     mean, loadings, noise, scales, weights = (arrays.pop(name) for name in _PRIOR_ARRAYS)
     if header["version"] < _WITH_COMMITTEE:
         header |= {"committee": EVERYONE.weights.tolist(), "farthest": None}
@@ -133,6 +140,7 @@ def read(path: str | PathLike[str]) -> Stored:
             np.array(header["committee"], dtype=np.float64),
             np.inf if header["farthest"] is None else float(header["farthest"]),
         ),
+        memory,
     )
 
 

@@ -27,7 +27,7 @@ from optuna_peppp.meta.embeddings import Embedded
 from optuna_peppp.meta.file import ARRAYS, Stored, check_usable, read, write
 from optuna_peppp.meta.playing import Played
 from optuna_peppp.meta.prior import TaskPrior
-from optuna_peppp.meta.worlds import Worlds
+from optuna_peppp.meta.worlds import Worlds, known_memory
 
 _COLD_RANK: Final = 3
 """Dimensions of the embeddings without past tasks."""
@@ -52,6 +52,7 @@ class MetaModel:
         prior: The prior of a new task's errors.
         selection: How shrinkage, the prior and the committee were chosen, in words.
         committee: Who votes on what to measure next.
+        memory: Shape (n, d), of the tasks, in any unit; None where it is not known of all.
         worlds: The past tasks as draws of a new one; None where there are none.
     """
 
@@ -64,6 +65,7 @@ class MetaModel:
     prior: TaskPrior
     selection: str = ""
     committee: Committee = EVERYONE
+    memory: NDArray[np.float64] | None = None
     worlds: Worlds | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +74,9 @@ class MetaModel:
         k = np.size(self.embeddings) // d
         for name, shape in zip(ARRAYS, ((n, d), (d, k), (d,), (d,)), strict=True):
             freeze(self, name, shape)
-        object.__setattr__(self, "worlds", Worlds.of(self.errors) if n else None)
+        if self.memory is not None:
+            freeze(self, "memory", (n, d))
+        object.__setattr__(self, "worlds", Worlds.of(self.errors, self.memory) if n else None)
         check_usable(d, [getattr(self, name) for name in ARRAYS], self.prior)
 
     @property
@@ -133,6 +137,7 @@ class MetaModel:
             learned.prior,
             f"Embeddings: {embedded.selection}\n{learned}\n{played}",
             played.committee,
+            known_memory(matrix.memory),
         )
 
     @classmethod
@@ -207,7 +212,16 @@ class MetaModel:
         """
         arrays = {name: getattr(self, name) for name in ARRAYS}
         write(
-            path, Stored(self.space, self.tasks, arrays, self.prior, self.selection, self.committee)
+            path,
+            Stored(
+                self.space,
+                self.tasks,
+                arrays,
+                self.prior,
+                self.selection,
+                self.committee,
+                self.memory,
+            ),
         )
 
     @classmethod
@@ -228,6 +242,7 @@ class MetaModel:
                 prior=stored.prior,
                 selection=stored.selection,
                 committee=stored.committee,
+                memory=stored.memory,
             )
         except ValueError as problem:
             if str(problem).startswith(str(path)):

@@ -23,7 +23,7 @@ from optuna_peppp.growth import growth
 from optuna_peppp.meta.averaging import Fitted, Learned
 from optuna_peppp.meta.committee import EVERYONE, MEMBERS, Committee, expected
 from optuna_peppp.meta.prior import TaskPrior
-from optuna_peppp.meta.worlds import Worlds
+from optuna_peppp.meta.worlds import Worlds, known_memory
 from optuna_peppp.pareto import hypervolume, reference
 
 _FOLDS: Final = 4
@@ -197,7 +197,9 @@ def _games(
             if playable.sum() > 1:
                 yield Game(
                     prior.restricted(np.flatnonzero(playable[known])),
-                    Worlds.of(completed[~mine][:, playable]),
+                    Worlds.of(
+                        completed[~mine][:, playable], known_memory(memory[~mine][:, playable])
+                    ),
                     memory[row, playable],
                     errors[row, playable],
                     None if test_images is None else int(test_images[row]),

@@ -30,6 +30,7 @@ from typing import Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from optuna_peppp.pareto import scale
 from optuna_peppp.singular import leading
 
 _LEVEL: Final = 0.1
@@ -39,6 +40,9 @@ _SPREAD: Final = 0.3
 _ALIGNED: Final = 4.0
 _CONDITIONED: Final = 16.0
 """Temperatures T."""
+
+_DIGITS: Final = 9
+"""Of scaled memory: tasks that agree in so many have the same."""
 
 _RANK: Final = 4
 _SMALLEST: Final = 1e-5
@@ -67,15 +71,23 @@ class Worlds:
         errors: Shape (n, d), e_t.
         components: Shape (d, k), L.
         noise: Shape (d,), the entries of N.
+        memories: Scaled memory (d,), and which tasks (n,) have it, for each that some of them have;
+            none where it is not known of all tasks.
     """
 
     errors: NDArray[np.float64]
     components: NDArray[np.float64]
     noise: NDArray[np.float64]
+    memories: tuple[tuple[NDArray[np.float64], NDArray[np.bool_]], ...] = ()
 
     @classmethod
-    def of(cls, errors: NDArray[np.float64]) -> Self:
-        """From the errors (n, d) of n >= 1 past tasks, all known or completed."""
+    def of(cls, errors: NDArray[np.float64], memory: NDArray[np.float64] | None = None) -> Self:
+        """From n >= 1 past tasks.
+
+        Args:
+            errors: Shape (n, d), all known or completed.
+            memory: Shape (n, d), in any unit; None where it is not known of all.
+        """
         n, d = errors.shape
         centred = errors - errors.mean(axis=0)
         k = max(min(_RANK, n - 2, d - 1), 0)
@@ -85,7 +97,12 @@ class Worlds:
             components = right * values / np.sqrt(n)
             centred = centred - centred @ right @ right.T
         noise = np.square(centred).sum(axis=0) / max(n - k, 1) + _SMALLEST
-        return cls(errors, components, noise)
+        memories = []
+        if memory is not None:
+            scaled = np.array([scale(row) for row in memory]).round(_DIGITS)
+            rows, inverse = np.unique(scaled, axis=0, return_inverse=True)
+            memories = [(row, inverse.ravel() == index) for index, row in enumerate(rows)]
+        return cls(errors, components, noise, tuple(memories))
 
     def aligned(self, indices: NDArray[np.intp], errors: NDArray[np.float64]) -> Drawn:
         """Brought to the new task's level and spread (Eqs. 1 and 2).
@@ -117,6 +134,11 @@ class Worlds:
         misfit = np.einsum("nm,nm->n", solved, innovation)
         shifted = self.errors + (solved @ loadings) @ self.components.T
         return _drawn(shifted, misfit, _CONDITIONED)
+
+
+def known_memory(memory: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The memory of tasks where all of it is known, else None."""
+    return None if np.isnan(memory).any() else memory
 
 
 def _drawn(errors: NDArray[np.float64], misfit: NDArray[np.float64], temperature: float) -> Drawn:

@@ -70,6 +70,7 @@ def test_to_bayesian_what_is_not_considered_does_not_exist() -> None:
         mean=META.mean[kept],
         noise=META.noise[kept],
         prior=META.prior.restricted(kept),
+        memory=np.ones((8, len(kept))),
     )
     expected = kept[sampled(PEPPPSampler(alone, MEMORY[kept]), alone, TRUTH[kept])].tolist()
     memory = np.where(considered, MEMORY, np.nan)
@@ -105,6 +106,27 @@ def test_what_is_live_counts_as_measured(strategy: str) -> None:
     expected = META.prior.condition([3], TRUTH[[3]]).moments().mean[7]
     measured = replace(progress_of([3, 7]), errors=[TRUTH[3], np.clip(expected, 0, 1)])
     assert STRATEGIES[strategy].choose(progress) == STRATEGIES[strategy].choose(measured)
+
+
+def test_bayesian_begins_as_the_portfolio() -> None:
+    choices = {STRATEGIES[name].choose(progress_of([])) for name in ("bayesian", "portfolio")}
+    assert len(choices) == 1
+
+
+def test_the_portfolio_is_a_fixed_order() -> None:
+    """Whatever is found, and whatever memory the new task needs."""
+    orders = set()
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        memory, errors = rng.uniform(1, 2, D), rng.random(D)
+        indices: list[int] = []
+        for _ in range(D):
+            found = errors[indices].tolist()
+            progress = Progress(META, memory, EVERYWHERE, EVERYWHERE, indices, found, seed)
+            indices.append(STRATEGIES["portfolio"].choose(progress))
+        assert sorted(indices) == list(range(D))
+        orders.add(tuple(indices))
+    assert len(orders) == 1
 
 
 def test_bayesian_measures_everything_once() -> None:

@@ -16,7 +16,7 @@ from optuna_peppp.meta.factor_model import FactorModel
 from optuna_peppp.meta.posterior import Moments
 from optuna_peppp.meta.prior import TaskPrior
 from optuna_peppp.meta.worlds import Worlds
-from optuna_peppp.pareto import hypervolume, reference
+from optuna_peppp.pareto import REFERENCE, hypervolume, scale
 
 RNG = np.random.default_rng(1)
 D = 8
@@ -34,22 +34,27 @@ def moments() -> Moments:
     return PRIOR.condition(INDICES, FOUND).moments()
 
 
-def test_the_portfolio_grows_the_mean_dominated_area_most() -> None:
-    """Greedily, by hypervolumes; whatever order it has come to, it does not depend on errors."""
-    bounds, measured = reference(MEMORY), list[int]()
+@pytest.mark.parametrize("own", [False, True])
+def test_the_portfolio_grows_the_mean_dominated_area_most(own: bool) -> None:
+    """Greedily, by hypervolumes; each past task under its own memory, where that is known."""
+    memory = RNG.uniform(1, 2, (6, D)) if own else np.tile(MEMORY, (6, 1))
+    memory[3] = 10 * memory[1]  # counts relative to its span
+    worlds = Worlds.of(WORLDS.errors, memory if own else None)
+    assert len(worlds.memories) == (5 if own else 0)
+    measured = list[int]()
     for _ in range(D):
         means = [
             np.mean(
                 [
-                    hypervolume(np.column_stack((MEMORY, world))[[*measured, j]], bounds)
-                    for world in WORLDS.errors
+                    hypervolume(np.column_stack((scale(needed), world))[[*measured, j]], REFERENCE)
+                    for needed, world in zip(memory, worlds.errors, strict=True)
                 ]
             )
             for j in range(D)
         ]
-        grown = portfolio_growth(WORLDS, MEMORY, np.array(measured, dtype=np.intp))
+        grown = portfolio_growth(worlds, MEMORY, np.array(measured, dtype=np.intp))
         before = 0.0 if not measured else means[measured[0]]
-        np.testing.assert_allclose(grown, np.array(means) - before, atol=1e-12)
+        np.testing.assert_allclose(grown, np.array(means) - before, atol=1e-8)
         measured.append(int(grown.argmax()))
 
 
@@ -88,7 +93,9 @@ def test_a_task_unlike_all_past_ones_is_left_to_the_posterior(farther: bool) -> 
     assert tuple(grown) == (("posterior",) if farther else MEMBERS)
 
 
-def votes_of(rows: dict[str, list[float]], choices: list[bool], *weights: float) -> NDArray[np.float64]:
+def votes_of(
+    rows: dict[str, list[float]], choices: list[bool], *weights: float
+) -> NDArray[np.float64]:
     grown = {name: np.array(row) for name, row in rows.items()}
     return Committee(np.array(weights), np.inf).votes(grown, np.array(choices))
 

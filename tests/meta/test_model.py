@@ -644,6 +644,7 @@ def test_the_header_says_what_the_file_is(saved: Path) -> None:
     header = json.loads(entries(saved)["header"].tobytes())
     assert header["format"] == "optuna_peppp.MetaModel"
     assert header["version"] == 5
+    assert np.array_equal(entries(saved)["memory"], np.ones((4, 5)))
     assert header["committee"] == pytest.approx([2 / 3, 2 / 3, 2 / 3, 1])
     assert header["choices"] == [["configuration", [0, 1, 2, 3, 4]]]
     assert header["tasks"] == ["task 0", "task 1", "task 2", "task 3"]
@@ -718,11 +719,13 @@ def test_other_headers_are_refused(saved: Path, change: dict[str, Any], problem:
 def test_without_a_committee_all_members_vote(saved: Path, version: int) -> None:
     arrays = entries(saved)
     header = json.loads(arrays["header"].tobytes())
-    del header["committee"], header["farthest"]
+    del header["committee"], header["farthest"], arrays["memory"]
     header["version"] = version
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     rewrite(saved, arrays)
-    committee = MetaModel.load(saved).committee
+    loaded = MetaModel.load(saved)
+    committee = loaded.committee
+    assert loaded.memory is None
     assert np.array_equal(committee.weights, EVERYONE.weights)
     assert committee.farthest == np.inf
 
