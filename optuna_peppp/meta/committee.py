@@ -32,7 +32,7 @@ from optuna_peppp.arrays import freeze
 from optuna_peppp.growth import expected_growth, growth
 from optuna_peppp.meta.posterior import Moments
 from optuna_peppp.meta.worlds import Worlds
-from optuna_peppp.pareto import scale
+from optuna_peppp.pareto import span
 
 MEMBERS: Final = ("posterior", "aligned", "conditioned", "portfolio")
 """In the order of :attr:`Committee.weights`."""
@@ -53,7 +53,7 @@ def portfolio_growth(
     """
     everyone = np.ones(len(worlds.errors), dtype=np.bool_)
     grown = np.zeros(len(memory))
-    for needed, rows in worlds.memories or ((scale(memory), everyone),):
+    for needed, rows in worlds.memories or ((memory / span(memory), everyone),):
         errors = worlds.errors[rows]
         grown += growth(needed, errors, needed[indices], errors[:, indices]).sum(axis=0)
     return grown / len(everyone)

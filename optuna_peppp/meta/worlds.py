@@ -30,7 +30,7 @@ from typing import Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from optuna_peppp.pareto import scale
+from optuna_peppp.pareto import span
 from optuna_peppp.singular import leading
 
 _LEVEL: Final = 0.1
@@ -42,7 +42,7 @@ _CONDITIONED: Final = 16.0
 """Temperatures T."""
 
 _DIGITS: Final = 9
-"""Of scaled memory: tasks that agree in so many have the same."""
+"""Of memory by its span: tasks that agree in so many decimals have the same."""
 
 _RANK: Final = 4
 _SMALLEST: Final = 1e-5
@@ -71,8 +71,8 @@ class Worlds:
         errors: Shape (n, d), e_t.
         components: Shape (d, k), L.
         noise: Shape (d,), the entries of N.
-        memories: Scaled memory (d,), and which tasks (n,) have it, for each that some of them have;
-            none where it is not known of all tasks.
+        memories: Memory (d,) by its span, and which tasks (n,) need it, for each that some of them
+            need; none where it is not known of all tasks.
     """
 
     errors: NDArray[np.float64]
@@ -99,7 +99,7 @@ class Worlds:
         noise = np.square(centred).sum(axis=0) / max(n - k, 1) + _SMALLEST
         memories = []
         if memory is not None:
-            scaled = np.array([scale(row) for row in memory]).round(_DIGITS)
+            scaled = np.array([row / span(row) for row in memory]).round(_DIGITS)
             rows, inverse = np.unique(scaled, axis=0, return_inverse=True)
             memories = [(row, inverse.ravel() == index) for index, row in enumerate(rows)]
         return cls(errors, components, noise, tuple(memories))
