@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from optuna_peppp.configurations.formats import FloatFormat
+    from optuna_peppp.configurations.notation import parse_format
     from optuna_peppp.configurations.precision import Precision
     from optuna_peppp.configurations.space import ConfigurationSpace
     from optuna_peppp.corpora.catalog import load_corpus
@@ -40,6 +41,7 @@ _MODULES: Final = {
     "error_matrix_from_studies": "studies.results",
     "load_corpus": "corpora.catalog",
     "memory_vector": "lowprecision",
+    "parse_format": "configurations.notation",
     "predict": "studies.results",
     "quantize": "lowprecision",
     "train": "lowprecision",
@@ -59,6 +61,7 @@ __all__ = [
     "error_matrix_from_studies",
     "load_corpus",
     "memory_vector",
+    "parse_format",
     "predict",
     "quantize",
     "train",

@@ -1,15 +1,59 @@
-"""Low-precision floating-point formats and the paper's Tables 3 and 4."""
+"""What a number format is, and the formats that write each number by itself.
+
+:func:`~optuna_peppp.configurations.notation.parse_format` reads any of them, and those of
+:mod:`~optuna_peppp.configurations.blocks`, whose numbers share a scale.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Literal, NamedTuple, Protocol, Self, get_args
 
+from optuna_peppp.choices import check_choice
 from optuna_peppp.text import quoted
 
 _TEXT: Final = re.compile(r"1-(\d+)-(\d+)", re.ASCII)
+
+
+class Coordinates(NamedTuple):
+    """Where a format stands among others: formats that are close make similar errors.
+
+    Attributes:
+        exponent: Exponent bits, by which a number's range grows; a scale has some, too.
+        mantissa: Mantissa bits, by which a number's precision grows.
+        scale: 0 without a scale, 1 where the tensor has one, and a fifth more each time that the
+            numbers of a block are halved, from 1,024 on.
+    """
+
+    exponent: float
+    mantissa: float
+    scale: float = 0.0
+
+
+class Format(Protocol):
+    """How numbers are written: what memory, studies and the cold prior ask of a format.
+
+    ``str()`` of it is its canonical text, which
+    :func:`~optuna_peppp.configurations.notation.parse_format` reads.
+    """
+
+    @property
+    def bits(self) -> float:
+        """Bits of one number, with its share of the scales."""
+
+    @property
+    def max(self) -> float:
+        """Largest finite number."""
+
+    @property
+    def min_subnormal(self) -> float:
+        """Smallest positive number."""
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Where it stands among other formats."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -81,3 +125,135 @@ class FloatFormat:
     def min_subnormal(self) -> float:
         """Smallest positive number."""
         return math.ldexp(self.min_normal, -self.mantissa)
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Its exponent and mantissa bits."""
+        return Coordinates(self.exponent, self.mantissa)
+
+
+Overflow = Literal["special", "saturate"]
+"""What is too large becomes: the infinity or NaN that a format has, or its largest number."""
+
+OVERFLOWS: Final[tuple[Overflow, ...]] = get_args(Overflow)
+
+MachineFloatName = Literal[
+    "float32",
+    "float24",
+    "bfloat16",
+    "float16",
+    "float8-e4m3",
+    "float8-e5m2",
+    "float6-e3m2",
+    "float6-e2m3",
+    "float4-e2m1",
+]
+"""The floating-point formats that machines have; ``float24`` is a bfloat16 and 8 bits more."""
+
+MACHINE_FLOATS: Final[tuple[MachineFloatName, ...]] = get_args(MachineFloatName)
+
+_PRECISE: Final = 12
+"""Mantissa bits that the errors of trainings can tell from more."""
+
+
+class _Codes(NamedTuple):
+    """Exponent bits, mantissa bits, and the special value that the highest codes are taken for.
+
+    With infinity, as in IEEE 754, they are all codes of the largest exponent; NaN alone takes the
+    one of all ones; None takes none.
+    """
+
+    exponent: int
+    mantissa: int
+    special: float | None
+
+
+_CODES: Final[dict[MachineFloatName, _Codes]] = {
+    "float32": _Codes(8, 23, math.inf),
+    "float24": _Codes(8, 15, math.inf),
+    "bfloat16": _Codes(8, 7, math.inf),
+    "float16": _Codes(5, 10, math.inf),
+    "float8-e4m3": _Codes(4, 3, math.nan),
+    "float8-e5m2": _Codes(5, 2, math.inf),
+    "float6-e3m2": _Codes(3, 2, None),
+    "float6-e2m3": _Codes(2, 3, None),
+    "float4-e2m1": _Codes(2, 1, None),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFloat:
+    """A floating-point format that machines have, with its reserved codes and subnormal numbers.
+
+    To nearest, ties go to even. FP8, FP6 and FP4 are those of OCP's specifications (8-bit
+    Floating Point, 2023; Microscaling Formats, 2023).
+
+    Attributes:
+        name: One of :data:`MACHINE_FLOATS`.
+        overflow: ``"special"``: what rounds beyond the largest number, and infinity, becomes
+            infinity, NaN where the format has no infinity, and the largest number where it has
+            neither; ``"saturate"``: the largest number in any case.
+
+    Raises:
+        ValueError: An argument is none of its choices.
+
+    >>> fmt = MachineFloat("float8-e4m3", "saturate")
+    >>> str(fmt), fmt.bits, fmt.max
+    ('float8-e4m3/saturate', 8, 448.0)
+    """
+
+    name: MachineFloatName
+    overflow: Overflow = "special"
+
+    def __post_init__(self) -> None:
+        check_choice("name", self.name, MACHINE_FLOATS)
+        check_choice("overflow", self.overflow, OVERFLOWS)
+        if self.special is None:  # one spelling of what is the same
+            object.__setattr__(self, "overflow", "special")
+
+    def __str__(self) -> str:
+        return self.name if self.overflow == "special" else f"{self.name}/saturate"
+
+    @property
+    def exponent(self) -> int:
+        """Exponent bits."""
+        return _CODES[self.name].exponent
+
+    @property
+    def mantissa(self) -> int:
+        """Mantissa bits."""
+        return _CODES[self.name].mantissa
+
+    @property
+    def special(self) -> float | None:
+        """Infinity; NaN where it has no infinity; None where it has neither."""
+        return _CODES[self.name].special
+
+    @property
+    def bits(self) -> int:
+        """Bits of one number, its sign included."""
+        return 1 + self.exponent + self.mantissa
+
+    @property
+    def max(self) -> float:
+        """Largest finite number."""
+        special = self.special
+        # Reserved are the codes of the largest exponent, or the last step of its mantissa.
+        largest = (1 << (self.exponent - 1)) - (special == math.inf)
+        steps = 1 if special is None or math.isinf(special) else 2
+        return math.ldexp(2 - math.ldexp(steps, -self.mantissa), largest)
+
+    @property
+    def min_normal(self) -> float:
+        """Smallest positive normal number."""
+        return math.ldexp(1.0, 2 - (1 << (self.exponent - 1)))
+
+    @property
+    def min_subnormal(self) -> float:
+        """Smallest positive number."""
+        return math.ldexp(self.min_normal, -self.mantissa)
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Its exponent and mantissa bits, as many of these as errors can tell."""
+        return Coordinates(self.exponent, min(self.mantissa, _PRECISE))

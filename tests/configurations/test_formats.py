@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optuna_peppp.configurations.formats import FloatFormat
+from optuna_peppp.configurations.formats import FloatFormat, MachineFloat, MachineFloatName
 from optuna_peppp.configurations.precision import FORMATS_A, FORMATS_B, Precision
 
 
@@ -121,3 +121,36 @@ def test_precision() -> None:
     assert len({precision, Precision.parse("1-4-3", "1-6-7")}) == 1
     with pytest.raises(ValueError, match="got '1-4'"):
         Precision.parse("1-4-3", "1-4")
+
+
+@pytest.mark.parametrize(
+    ("name", "largest", "min_normal", "min_subnormal"),
+    [
+        ("float32", 2.0**128 - 2.0**104, 2.0**-126, 2.0**-149),
+        ("float24", 2.0**128 - 2.0**112, 2.0**-126, 2.0**-141),
+        ("bfloat16", 2.0**128 - 2.0**120, 2.0**-126, 2.0**-133),
+        ("float16", 65504.0, 2.0**-14, 2.0**-24),
+        ("float8-e4m3", 448.0, 2.0**-6, 2.0**-9),
+        ("float8-e5m2", 57344.0, 2.0**-14, 2.0**-16),
+        ("float6-e3m2", 28.0, 0.25, 0.0625),
+        ("float6-e2m3", 7.5, 1.0, 0.125),
+        ("float4-e2m1", 6.0, 1.0, 0.5),
+    ],
+)
+def test_limits_of_machines(
+    name: MachineFloatName, largest: float, min_normal: float, min_subnormal: float
+) -> None:
+    fmt = MachineFloat(name)
+    assert (fmt.max, fmt.min_normal, fmt.min_subnormal) == (largest, min_normal, min_subnormal)
+
+
+def test_overflow_is_written_where_there_is_a_choice() -> None:
+    assert str(MachineFloat("bfloat16", "saturate")) == "bfloat16/saturate"
+    assert MachineFloat("float4-e2m1", "saturate") == MachineFloat("float4-e2m1")
+
+
+def test_unknown_names_of_machines_are_refused() -> None:
+    with pytest.raises(ValueError, match="Did you mean 'bfloat16'"):
+        MachineFloat("bfloat")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="overflow must be 'special' or 'saturate'; got 'inf'"):
+        MachineFloat("bfloat16", "inf")  # type: ignore[arg-type]
