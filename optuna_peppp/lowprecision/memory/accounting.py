@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
 import numpy as np
 import torch
@@ -15,10 +15,14 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from optuna_peppp.choices import check_choice
+from optuna_peppp.configurations.formats import Format, MachineFloat
+from optuna_peppp.configurations.hardware import FORMAT_NAMES
 from optuna_peppp.configurations.names import ACCOUNTINGS, OPTIMIZER_NAMES, Accounting
 from optuna_peppp.configurations.precision import Precision, check_precision
+from optuna_peppp.configurations.recipe import Kind, Recipe, Role
 from optuna_peppp.lowprecision.memory.saved_tensors import floats_of, forward_pass
-from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, Recipe, Role, RoundingScheme
+from optuna_peppp.lowprecision.rounding.exemptions import exempt_modules, kinds_of_modules
+from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, RoundingScheme
 
 if TYPE_CHECKING:
     from optuna_peppp.configurations.space import ConfigurationSpace
@@ -33,15 +37,26 @@ _STATES: Final[dict[str, int]] = {"sgd": 1, "adam": 2, "adamw": 2}
 class MemoryUsage:
     """Bytes that one training needs, part by part (paper, Section 3.1 and Figure 5).
 
+    Scales count; those of whole tensors do not.
+
     Attributes:
         weights: Weights, as the passes see them.
         activations: What the forward pass keeps for the backward pass.
         optimizer: Weight gradients, momentum and weight accumulators.
+        gradients: Weight gradients, of the bytes of the optimizer.
+        states: Momentum, of the bytes of the optimizer.
     """
 
     weights: int
     activations: int
     optimizer: int
+    gradients: int = field(default=0, compare=False)
+    states: int = field(default=0, compare=False)
+
+    @property
+    def master(self) -> int:
+        """Weight accumulators, of the bytes of the optimizer."""
+        return self.optimizer - self.gradients - self.states
 
     @property
     def total(self) -> int:
@@ -53,7 +68,7 @@ def training_memory(
     model: nn.Module,
     input_shape: Sequence[int] | None = None,
     batch_size: int | None = None,
-    precision: Precision | None = None,
+    precision: Precision | Recipe | None = None,
     accounting: Accounting = "saved-tensors",
     *,
     inputs: Any = None,
@@ -72,7 +87,7 @@ def training_memory(
         input_shape: Shape of one input, without the batch. The network takes one tensor of
             floats in the dtype of its weights or, if it refuses those, of integers.
         batch_size: Inputs a step.
-        precision: The two formats.
+        precision: The two formats, or a recipe.
         accounting: ``"saved-tensors"``: the unquantized network's forward pass runs once and
             every float it saves for the backward pass counts once, as an activation.
             ``"paper"``: the accounting of the paper's authors, for torchvision's ResNets of basic
@@ -84,7 +99,8 @@ def training_memory(
             ``model(**inputs)`` with a mapping where its ``forward`` takes these arguments, else
             as ``model(inputs)``.
         optimizer: ``"sgd"`` with momentum, ``"adam"`` or ``"adamw"``; ``"paper"`` knows SGD only.
-        scheme: Which of the formats each role has; 32 bits where that is none.
+        scheme: Which of two formats each role has, 32 bits where that is none; a recipe says that
+            itself.
 
     Raises:
         ValueError: ``accounting`` or ``optimizer`` is unknown, sizes are no positive integers,
@@ -96,7 +112,8 @@ def training_memory(
         UserWarning: The network asked for values of tensors (a branch on a sum, a mask that
             selects): one forward pass of the whole batch ran on the CPU.
     """
-    check_precision(precision)
+    if not isinstance(precision, Recipe):
+        check_precision(precision)
     counts = count(model, input_shape, batch_size, accounting, inputs, optimizer)
     return counts.at(precision, scheme)
 
@@ -115,34 +132,106 @@ def memory_vector(
     """Memory of training a network at every configuration of a space, in bytes, shape (d,).
 
     The arguments, errors and warnings are those of :func:`training_memory`; the space must tune
-    ``format_a`` and ``format_b``.
+    formats, as :meth:`ConfigurationSpace.recipe` reads them. Where it tunes ``optimizer``, too,
+    each configuration has its own, and the argument does not matter.
     """
-    counts = count(model, input_shape, batch_size, accounting, inputs, optimizer)
-    usages = (counts.at(space.precision(j), scheme) for j in range(len(space)))
-    return np.array([usage.total for usage in usages], dtype=float)
+    chosen = space.choices.get("optimizer", (optimizer,))
+    counts = {
+        name: count(model, input_shape, batch_size, accounting, inputs, str(name))
+        for name in chosen
+    }
+    totals = []
+    for index in range(len(space)):
+        own = counts[space.params(index).get("optimizer", optimizer)]
+        totals.append(own.at(_formats(space, index), scheme).total)
+    return np.array(totals, dtype=float)
+
+
+def _formats(space: ConfigurationSpace, index: int) -> Precision | Recipe:
+    """The formats of a configuration: two, for a scheme to distribute, or a recipe."""
+    paper = {*FORMAT_NAMES} <= {*space.names}
+    return space.precision(index) if paper else space.recipe(index)
+
+
+class Numbers(NamedTuple):
+    """So many numbers of a role: of a tensor, or of all that a module returned."""
+
+    role: Role
+    count: int
+    module: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many numbers each part of a training keeps, by their roles."""
+    """How many numbers each part of a training keeps.
 
-    weights: dict[Role, int]
-    activations: dict[Role, int]
-    optimizer: dict[Role, int]
+    Attributes:
+        weights: Of the part of this name, as :class:`MemoryUsage` explains.
+        activations: As above.
+        optimizer: As above.
+        kinds: The kinds of the network's modules, by which exemptions go.
+    """
+
+    weights: Sequence[Numbers]
+    activations: Sequence[Numbers]
+    optimizer: Sequence[Numbers]
+    kinds: Mapping[str, frozenset[Kind]] = field(default_factory=dict)
 
     def at(
-        self, precision: Precision | None, scheme: RoundingScheme = DEFAULT_SCHEME
+        self, precision: Precision | Recipe | None, scheme: RoundingScheme = DEFAULT_SCHEME
     ) -> MemoryUsage:
-        """Their bytes at one precision, every part rounded up; None is float32."""
+        """Their bytes at one precision, every part rounded up; None is float32.
+
+        Raises:
+            ValueError: The recipe names a module that the network does not have.
+        """
         recipe = scheme.recipe(precision)
+        exempt = exempt_modules(self.kinds, recipe) if self.kinds else {}
+
+        def bits(numbers: Numbers) -> float:
+            return numbers.count * _bits(numbers, recipe, exempt.get(numbers.module))
+
+        of: dict[Role, list[float]] = {"weight_gradients": [], "momentum": [], "accumulators": []}
+        for numbers in self.optimizer:
+            of[numbers.role].append(bits(numbers))
+        every = of["weight_gradients"]
+        gradients = max(every, default=0.0) if recipe.transient_gradients else sum(every)
+        # Rounded up as one, so that the parts add up.
+        with_states = gradients + sum(of["momentum"])
         return MemoryUsage(
-            *(_bytes(part, recipe) for part in (self.weights, self.activations, self.optimizer))
+            weights=_bytes(sum(map(bits, self.weights))),
+            activations=_bytes(sum(map(bits, self.activations))),
+            optimizer=_bytes(with_states + sum(of["accumulators"])),
+            gradients=_bytes(gradients),
+            states=_bytes(with_states) - _bytes(gradients),
         )
 
 
-def _bytes(numbers: dict[Role, int], recipe: Recipe) -> int:
-    bits = {role: fmt.bits for role, fmt in recipe.items()}
-    return math.ceil(sum(n * bits.get(role, _FLOAT32_BITS) for role, n in numbers.items()) / 8)
+def _bytes(bits: float) -> int:
+    return math.ceil(bits / 8)
+
+
+def _bits(numbers: Numbers, recipe: Recipe, exemption: int | None) -> float:
+    """Bits of one number."""
+    formats, role = recipe.exempt(exemption), numbers.role
+    fmt = formats.get(role)
+    if role == "activations":
+        fmt = formats.get("saved", fmt)
+    elif role == "momentum" and not recipe.rounds_state(numbers.count):
+        fmt = None
+    elif role == "weights" and _is_part_of(fmt, formats.get("accumulators")):
+        return 0.0
+    return _FLOAT32_BITS if fmt is None else fmt.bits
+
+
+def _is_part_of(weights: Format | None, master: Format | None) -> bool:
+    """Whether weights can be read from the master weights, so that they are kept once.
+
+    float24 is a bfloat16 and 8 bits more. The paper's formats are kept twice, as its Figure 5 has it.
+    """
+    if not isinstance(weights, MachineFloat) or not isinstance(master, MachineFloat):
+        return False
+    return weights.name == master.name or (weights.name, master.name) == ("bfloat16", "float24")
 
 
 def count(
@@ -178,16 +267,21 @@ def count(
             ran = forward_pass(model, inputs.long())
         except Exception:
             raise error from None
-    parameters = list(ran.network.parameters())
-    trained = sum(floats_of(p) for p in parameters if p.requires_grad)
+    weights = [
+        Numbers("weights", floats_of(p), name.rpartition(".")[0])
+        for name, p in ran.network.named_parameters()
+    ]
+    trained = [floats_of(p) for p in ran.network.parameters() if p.requires_grad]
+    states = trained * _STATES[optimizer]
     return Counts(
-        weights={"weights": sum(floats_of(p) for p in parameters)},
-        activations={"activations": ran.saved},
-        optimizer={
-            "weight_gradients": trained,
-            "momentum": trained * _STATES[optimizer],
-            "accumulators": trained,
-        },
+        weights,
+        [Numbers("activations", saved, name) for name, saved in ran.saved.items()],
+        [
+            *(Numbers("weight_gradients", number) for number in trained),
+            *(Numbers("momentum", number) for number in states),
+            *(Numbers("accumulators", number) for number in trained),
+        ],
+        kinds_of_modules(ran.network),
     )
 
 
@@ -259,14 +353,14 @@ def _paper(model: nn.Module, images: Any) -> Counts:
             activations += (13 if block.downsample is None else 15) * sizes[block]
     parameters = sum(p.numel() for p in model.parameters())
     return Counts(
-        weights={"weights": parameters},
-        activations={
-            "activations": batch_size * activations,
-            "activation_gradients": batch_size * activations,
-            "input": batch_size * image,
-            "logits": batch_size * 2 * logits,
-        },
-        optimizer={"momentum": parameters, "accumulators": parameters},
+        [Numbers("weights", parameters)],
+        [
+            Numbers("activations", batch_size * activations),
+            Numbers("activation_gradients", batch_size * activations),
+            Numbers("input", batch_size * image),
+            Numbers("logits", batch_size * 2 * logits),
+        ],
+        [Numbers("momentum", parameters), Numbers("accumulators", parameters)],
     )
 
 

@@ -13,8 +13,10 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
+from optuna_peppp.configurations.recipe import DynamicLossScale, Recipe, Role
 from optuna_peppp.lowprecision.compatibility import copy_all
-from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Role, Rounder, check_quantizer
+from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder, as_quantizer
+from optuna_peppp.lowprecision.simulation.dynamic_scale import DynamicScale, all_finite
 from optuna_peppp.lowprecision.simulation.loss_scale import scaled
 from optuna_peppp.lowprecision.simulation.straight_through import rounded_together
 
@@ -33,6 +35,9 @@ _FUNCTIONAL: Final[dict[type[Optimizer], tuple[str, ...]]] = {
 }
 """The settings that the functional form of an optimizer takes by their own names."""
 
+_SQUARES: Final = ("exp_avg_sq", "max_exp_avg_sq")
+"""States that are never negative."""
+
 
 class LowPrecisionOptimizer(Optimizer):
     """Rounds what an optimizer reads and keeps: gradients, momentum and weight accumulators.
@@ -47,32 +52,52 @@ class LowPrecisionOptimizer(Optimizer):
     any other. ``optimizer.scale(loss).backward()`` leaves gradients in ``.grad`` that no longer
     carry the loss scale; ``loss.backward()`` leaves the same, computed without one.
 
+    With a dynamic loss scale, a step whose gradients hold an infinity or NaN changes nothing but
+    the scale.
+
     Args:
         optimizer: ``torch.optim.SGD``, ``Adam`` or ``AdamW``.
-        quantizer: Rounds its tensors.
+        quantizer: Rounds its tensors, or the recipe that says how.
+
+    Attributes:
+        dynamic_scale: The loss scale where it is dynamic, else None.
+        has_updated: Whether a step has updated the parameters, and so made the state.
 
     Raises:
         TypeError: Another optimizer.
         ValueError: ``quantizer`` is no :class:`Quantizer`.
     """
 
-    def __init__(self, optimizer: Optimizer, quantizer: Quantizer) -> None:
+    dynamic_scale: DynamicScale | None
+    has_updated: bool
+
+    def __init__(self, optimizer: Optimizer, quantizer: Quantizer | Recipe) -> None:
         if not isinstance(optimizer, (SGD, Adam, AdamW)):
             raise TypeError(
                 f"optimizer must be torch.optim.SGD, Adam or AdamW; got {type(optimizer).__name__}"
             )
-        check_quantizer(quantizer)
+        quantizer = as_quantizer(quantizer)
         # As an optimizer is restored: the constructor would make groups and state of its own.
         self.__setstate__({"_optimizer": optimizer, "_quantizer": quantizer})
-        self._round_accumulators(self._parameters())
+        rule, parameters = quantizer.recipe.loss_scale, self._parameters()
+        if isinstance(rule, DynamicLossScale):
+            self.dynamic_scale = DynamicScale.of(rule, parameters[0].device)
+        self._round_accumulators(parameters)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_optimizer": self._optimizer, "_quantizer": self._quantizer}
+        return {
+            "_optimizer": self._optimizer,
+            "_quantizer": self._quantizer,
+            "dynamic_scale": self.dynamic_scale,
+            "has_updated": self.has_updated,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "_optimizer" in state:
             self._optimizer: Optimizer = state["_optimizer"]
             self._quantizer: Quantizer = state["_quantizer"]
+            self.dynamic_scale = state.get("dynamic_scale")
+            self.has_updated = state.get("has_updated", False)
             super().__setstate__({})
         else:  # of load_state_dict
             self._optimizer.__setstate__(state)
@@ -114,7 +139,10 @@ class LowPrecisionOptimizer(Optimizer):
 
         The backward pass takes the scale off again at every leaf that it reaches.
         """
-        scale = self._quantizer.scheme.loss_scale
+        scale = self._quantizer.recipe.loss_scale
+        if self.dynamic_scale is not None:
+            scale = float(self.dynamic_scale.factor)
+        assert isinstance(scale, float | int)  # dynamic ones have a state
         return loss if scale == 1 else scaled(loss, scale, self._trained)
 
     @torch.no_grad()
@@ -130,9 +158,16 @@ class LowPrecisionOptimizer(Optimizer):
                 loss = closure()
         parameters = [p for p in self._parameters() if p.grad is not None]
         rounder = self._rounder(parameters)
-        _round_in_place([_dense_gradient(p) for p in parameters], rounder, "weight_gradients")
+        gradients = [_dense_gradient(p) for p in parameters]
+        if self.dynamic_scale is not None:
+            finite = all_finite(gradients)
+            self.dynamic_scale.after(finite)
+            if not finite:
+                return loss
+        _round_in_place(gradients, rounder, "weight_gradients")
         self._optimizer.step()
         _round_update(parameters, [self.state.get(p, {}) for p in parameters], rounder)
+        self.has_updated = True
         return loss
 
     def settings(self) -> list[dict[str, Any]]:
@@ -216,16 +251,46 @@ class UpdateGroup:
 
 
 @torch.no_grad()
-def update(groups: Sequence[UpdateGroup], gradients: Sequence[Tensor], rounder: Rounder) -> None:
+def update(
+    groups: Sequence[UpdateGroup],
+    gradients: Sequence[Tensor],
+    rounder: Rounder,
+    dynamic_scale: DynamicScale | None = None,
+) -> None:
     """What :meth:`LowPrecisionOptimizer.step` does, as one function of tensors.
 
     Args:
         groups: The parameter groups; their tensors are changed in place.
         gradients: Of all their parameters in turn, with the loss scale; changed in place.
         rounder: Of this step.
+        dynamic_scale: The loss scale, where it is dynamic.
     """
     for gradient in gradients:
-        gradient.div_(rounder.quantizer.scheme.loss_scale)
+        gradient.div_(factor_of(rounder, dynamic_scale))
+    if dynamic_scale is None:
+        _update(groups, gradients, rounder)
+        return
+    # No branch: the program does not wait for whether there is an overflow.
+    finite = all_finite(gradients)
+    tensors = [p for group in groups for p in group.parameters]
+    tensors += [x for group in groups for state in group.states for x in state.values()]
+    before = [x.clone() for x in tensors]
+    _update(groups, gradients, rounder)
+    for x, old in zip(tensors, before, strict=True):
+        x.copy_(torch.where(finite, x, old))
+    dynamic_scale.after(finite)
+
+
+def factor_of(rounder: Rounder, dynamic_scale: DynamicScale | None) -> Tensor | float:
+    """The factor on the loss of a pass."""
+    if dynamic_scale is not None:
+        return dynamic_scale.factor
+    factor = rounder.quantizer.recipe.loss_scale
+    assert not isinstance(factor, DynamicLossScale)  # it has a state
+    return factor
+
+
+def _update(groups: Sequence[UpdateGroup], gradients: Sequence[Tensor], rounder: Rounder) -> None:
     _round_in_place(gradients, rounder, "weight_gradients")
     start = 0
     for group in groups:
@@ -281,18 +346,27 @@ def _round_update(
 ) -> None:
     """Rounds updated weights and what the optimizer remembers of them, in place."""
     _round_in_place(parameters, rounder, "accumulators")
+    recipe = rounder.quantizer.recipe
     remembered = [
-        value
+        (name in _SQUARES, value)
         for state in states
         for name, value in state.items()
-        if name != "step" and value is not None
+        if name != "step" and value is not None and recipe.rounds_state(value.numel())
     ]
-    _round_in_place(remembered, rounder, "momentum")
+    if rounder.squares is None:
+        _round_in_place([value for _, value in remembered], rounder, "momentum")
+        return
+    for squares in (False, True):
+        own = rounder.of_squares() if squares else rounder
+        values = [value for kind, value in remembered if kind is squares]
+        _round_in_place(values, own, "momentum", len(remembered) * squares)
 
 
-def _round_in_place(tensors: Sequence[Tensor], rounder: Rounder, role: Role) -> None:
+def _round_in_place(
+    tensors: Sequence[Tensor], rounder: Rounder, role: Role, start: int = 0
+) -> None:
     # A complex number is two, each rounded by itself; counts and indices are no numbers to round.
     tensors = [torch.view_as_real(x) if x.is_complex() else x for x in tensors]
     tensors = [x for x in tensors if x.is_floating_point()]
     if tensors and rounder.rounds(role):
-        copy_all(tensors, rounded_together(tensors, rounder, role))
+        copy_all(tensors, rounded_together(tensors, rounder, role, start))
