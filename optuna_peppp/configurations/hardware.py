@@ -56,6 +56,4 @@ def recipe_of(params: Mapping[str, object], rounding: Rounding = "nearest") -> R
         )
     if "format_a" in params:
         return Recipe.paper(str(params["format_a"]), str(params["format_b"]), rounding)
-    return Recipe.hardware(
-        **{name: str(params[name]) for name in HARDWARE_NAMES if name in params}
-    )
+    return Recipe.hardware(**{name: str(params[name]) for name in HARDWARE_NAMES if name in params})

@@ -7,7 +7,6 @@ memory know formats through it alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Self, get_args
@@ -15,126 +14,16 @@ from typing import Final, Literal, Self, get_args
 from optuna_peppp.choices import check_choice
 from optuna_peppp.configurations.blocks import NVFP4, BlockFormat, MinMax
 from optuna_peppp.configurations.formats import Format, MachineFloat
+from optuna_peppp.configurations.loss_scale import DynamicLossScale, LossScale, check_loss_scale
 from optuna_peppp.configurations.names import ROUNDINGS, Rounding
 from optuna_peppp.configurations.notation import parse_format
-
-Role = Literal[
-    "weights",
-    "activations",
-    "activation_gradients",
-    "weight_gradients",
-    "momentum",
-    "accumulators",
-    "input",
-    "logits",
-]
-"""What a tensor is to a training."""
-
-Kept = Literal["saved"]
-"""What is kept of an activation, for the backward pass, where that is not the activation itself."""
-
-ROLES: Final[tuple[Role, ...]] = get_args(Role)
-KEPT: Final[tuple[Kept, ...]] = get_args(Kept)
-
-PASSES: Final[tuple[Role | Kept, ...]] = (
-    *("weights", "activations", "activation_gradients"),
-    *("saved", "input", "logits"),
-)
-"""Roles of the tensors that a forward and a backward pass read."""
-
-_EXEMPT: Final = ("weights", "activations", "activation_gradients", "saved")
-"""Roles that belong to a module."""
-
-Kind = Literal["first", "last", "norm", "embedding"]
-"""Modules that are told apart: the first and the last whose weights are matrices, and by what they
-are."""
-
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+from optuna_peppp.configurations.roles import KEPT, ROLES, Exemption, Formats, Kept, Kind, Role
 
 _SMALL: Final = 4096
 """Numbers of a tensor below which its optimizer state stays float32, as practice has it."""
 
 _FLOAT32: Final = MachineFloat("float32")
 _BFLOAT16: Final = MachineFloat("bfloat16")
-
-Formats = Mapping[Role | Kept, Format]
-
-
-@dataclass(frozen=True, slots=True)
-class DynamicLossScale:
-    """A factor on the loss that grows until gradients overflow: the rule of ``torch.amp``.
-
-    A step whose gradients hold an infinity or NaN is skipped, and the factor shrinks.
-
-    Attributes:
-        start: The factor of the first step.
-        growth: By what it grows.
-        backoff: By what it shrinks.
-        interval: After so many steps in turn without overflow it grows.
-
-    Raises:
-        ValueError: A number is out of range.
-    """
-
-    start: float = 2.0**16
-    growth: float = 2.0
-    backoff: float = 0.5
-    interval: int = 2000
-
-    def __post_init__(self) -> None:
-        if not 0 < self.start < math.inf:
-            raise ValueError(f"start must be positive and finite; got {self.start!r}")
-        if not 1 < self.growth < math.inf:
-            raise ValueError(f"growth must be above 1 and finite; got {self.growth!r}")
-        if not 0 < self.backoff < 1:
-            raise ValueError(f"backoff must lie between 0 and 1; got {self.backoff!r}")
-        if self.interval < 1:
-            raise ValueError(f"interval must be at least 1; got {self.interval!r}")
-
-
-LossScale = float | DynamicLossScale
-"""A factor on the loss, taken off the weight gradients again: one for all steps, or dynamic."""
-
-
-def check_loss_scale(loss_scale: LossScale) -> None:
-    """Refuses what is no loss scale.
-
-    Raises:
-        ValueError: It is no positive number.
-    """
-    if not isinstance(loss_scale, DynamicLossScale) and not 0 < loss_scale < math.inf:
-        raise ValueError(f"loss_scale must be positive and finite; got {loss_scale!r}")
-
-
-@dataclass(frozen=True, slots=True)
-class Exemption:
-    """Formats that some modules have in place of the recipe's.
-
-    Attributes:
-        modules: ``"first"``, ``"last"``, ``"norm"``, ``"embedding"``, or the name of a module,
-            which stands for all modules within it, too.
-        formats: The format of every role that has another one: of the modules' weights, of their
-            outputs and the gradients of these, and of what is kept of the outputs.
-
-    Raises:
-        ValueError: A role does not belong to a module.
-    """
-
-    modules: str
-    formats: Formats
-
-    def __post_init__(self) -> None:
-        for role in self.formats:
-            check_choice("role of an exemption", role, _EXEMPT)
-
-    def __hash__(self) -> int:
-        return hash((self.modules, frozenset(self.formats.items())))
-
-    def covers(self, name: str, kinds: frozenset[Kind]) -> bool:
-        """Whether it speaks of the module of this name, which is of these kinds."""
-        if self.modules in KINDS:
-            return self.modules in kinds
-        return name == self.modules or name.startswith(f"{self.modules}.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -255,9 +144,9 @@ class Recipe(Mapping[Role | Kept, Format]):
     def named(cls, text: str) -> Self:
         """A recipe that is in use: one of :data:`RECIPES`.
 
-        ``bfloat16`` and ``float16``, this one with a dynamic loss scale, are those of ``torch.amp``;
-        ``fp8-hybrid`` has E4M3 forward and E5M2 backward, a scale a tensor; ``mxfp8`` and
-        ``nvfp4`` have blocks, the latter with first and last layer in bfloat16.
+        ``bfloat16`` and ``float16``, this one with a dynamic loss scale, are those of
+        ``torch.amp``; ``fp8-hybrid`` has E4M3 forward and E5M2 backward, a scale a tensor;
+        ``mxfp8`` and ``nvfp4`` have blocks, the latter with first and last layer in bfloat16.
 
         Raises:
             ValueError: There is no such recipe; the message names the nearest.
@@ -272,9 +161,7 @@ class Recipe(Mapping[Role | Kept, Format]):
                 for role, fmt in recipe.items()
             }
             high = tuple(_high(kind, _FLOAT32) for kind in ("norm", "embedding"))
-            return replace(
-                recipe, formats=formats, loss_scale=DynamicLossScale(), exemptions=high
-            )
+            return replace(recipe, formats=formats, loss_scale=DynamicLossScale(), exemptions=high)
         if text == "nvfp4":
             recipe = cls.hardware("nvfp4")
             ends = tuple(_high(kind, _BFLOAT16) for kind in ("first", "last"))
@@ -322,7 +209,9 @@ class Recipe(Mapping[Role | Kept, Format]):
 
     def exempt(self, number: int | None) -> Formats:
         """The formats of modules that an exemption covers, of all others with None."""
-        return self.formats if number is None else {**self.formats, **self.exemptions[number].formats}
+        return (
+            self.formats if number is None else {**self.formats, **self.exemptions[number].formats}
+        )
 
 
 RecipeName = Literal["bfloat16", "float16", "fp8-hybrid", "mxfp8", "nvfp4"]

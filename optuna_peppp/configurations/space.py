@@ -18,6 +18,7 @@ from optuna_peppp.configurations.hardware import (
     HARDWARE_NAMES,
     MASTERS,
     STATES,
+    names_formats,
     recipe_of,
 )
 from optuna_peppp.configurations.precision import FORMATS_A, FORMATS_B, Precision
@@ -235,6 +236,11 @@ class ConfigurationSpace:
                 :meth:`Recipe.hardware` takes, or a choice is no format.
             IndexError: ``index`` is not between 0 and ``len(self) - 1``.
         """
+        if not names_formats(self.names):
+            raise ValueError(
+                f"the space must tune {' and '.join(FORMAT_NAMES)}, or some of "
+                f"{', '.join(HARDWARE_NAMES)}, to give a recipe; it tunes {', '.join(self.names)}"
+            )
         return recipe_of(self.params(index))
 
     def distributions(self) -> dict[str, BaseDistribution]:

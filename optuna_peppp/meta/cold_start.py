@@ -79,7 +79,7 @@ def cold_prior(space: ConfigurationSpace) -> TaskPrior:
             )
     distances = {name: _distances(values) for name, values in choices.items()}
     mean = np.array([0.5])
-    for name, values in choices.items():
+    for values in choices.values():
         mean = (mean[:, None] + _expected(values)).ravel()
     # All names matter much, all but one, or one: each combination once.
     much = {frozenset(choices)}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import numpy as np
 import torch
@@ -15,53 +14,20 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from optuna_peppp.choices import check_choice
-from optuna_peppp.configurations.formats import Format, MachineFloat
 from optuna_peppp.configurations.hardware import FORMAT_NAMES
 from optuna_peppp.configurations.names import ACCOUNTINGS, OPTIMIZER_NAMES, Accounting
 from optuna_peppp.configurations.precision import Precision, check_precision
-from optuna_peppp.configurations.recipe import Kind, Recipe, Role
+from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.lowprecision.memory.saved_tensors import floats_of, forward_pass
-from optuna_peppp.lowprecision.rounding.exemptions import exempt_modules, kinds_of_modules
+from optuna_peppp.lowprecision.memory.usage import Counts, MemoryUsage, Numbers
+from optuna_peppp.lowprecision.rounding.exemptions import kinds_of_modules
 from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, RoundingScheme
 
 if TYPE_CHECKING:
     from optuna_peppp.configurations.space import ConfigurationSpace
 
-_FLOAT32_BITS: Final = 32
-
 _STATES: Final[dict[str, int]] = {"sgd": 1, "adam": 2, "adamw": 2}
 """Numbers that each optimizer remembers of every weight."""
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryUsage:
-    """Bytes that one training needs, part by part (paper, Section 3.1 and Figure 5).
-
-    Scales count; those of whole tensors do not.
-
-    Attributes:
-        weights: Weights, as the passes see them.
-        activations: What the forward pass keeps for the backward pass.
-        optimizer: Weight gradients, momentum and weight accumulators.
-        gradients: Weight gradients, of the bytes of the optimizer.
-        states: Momentum, of the bytes of the optimizer.
-    """
-
-    weights: int
-    activations: int
-    optimizer: int
-    gradients: int = field(default=0, compare=False)
-    states: int = field(default=0, compare=False)
-
-    @property
-    def master(self) -> int:
-        """Weight accumulators, of the bytes of the optimizer."""
-        return self.optimizer - self.gradients - self.states
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.weights + self.activations + self.optimizer
 
 
 def training_memory(
@@ -135,103 +101,45 @@ def memory_vector(
     formats, as :meth:`ConfigurationSpace.recipe` reads them. Where it tunes ``optimizer``, too,
     each configuration has its own, and the argument does not matter.
     """
-    chosen = space.choices.get("optimizer", (optimizer,))
+    every = usages(
+        space,
+        model,
+        input_shape,
+        batch_size,
+        accounting,
+        inputs=inputs,
+        optimizer=optimizer,
+        scheme=scheme,
+    )
+    return np.array([usage.total for usage in every], dtype=float)
+
+
+def usages(
+    space: ConfigurationSpace,
+    model: nn.Module,
+    input_shape: Sequence[int] | None = None,
+    batch_size: int | None = None,
+    accounting: Accounting = "saved-tensors",
+    *,
+    inputs: Any = None,
+    optimizer: str = "sgd",
+    scheme: RoundingScheme = DEFAULT_SCHEME,
+) -> list[MemoryUsage]:
+    """What :func:`memory_vector` sums up, part by part."""
     counts = {
         name: count(model, input_shape, batch_size, accounting, inputs, str(name))
-        for name in chosen
+        for name in space.choices.get("optimizer", (optimizer,))
     }
-    totals = []
-    for index in range(len(space)):
-        own = counts[space.params(index).get("optimizer", optimizer)]
-        totals.append(own.at(_formats(space, index), scheme).total)
-    return np.array(totals, dtype=float)
+    return [
+        counts[space.params(index).get("optimizer", optimizer)].at(_formats(space, index), scheme)
+        for index in range(len(space))
+    ]
 
 
 def _formats(space: ConfigurationSpace, index: int) -> Precision | Recipe:
     """The formats of a configuration: two, for a scheme to distribute, or a recipe."""
     paper = {*FORMAT_NAMES} <= {*space.names}
     return space.precision(index) if paper else space.recipe(index)
-
-
-class Numbers(NamedTuple):
-    """So many numbers of a role: of a tensor, or of all that a module returned."""
-
-    role: Role
-    count: int
-    module: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many numbers each part of a training keeps.
-
-    Attributes:
-        weights: Of the part of this name, as :class:`MemoryUsage` explains.
-        activations: As above.
-        optimizer: As above.
-        kinds: The kinds of the network's modules, by which exemptions go.
-    """
-
-    weights: Sequence[Numbers]
-    activations: Sequence[Numbers]
-    optimizer: Sequence[Numbers]
-    kinds: Mapping[str, frozenset[Kind]] = field(default_factory=dict)
-
-    def at(
-        self, precision: Precision | Recipe | None, scheme: RoundingScheme = DEFAULT_SCHEME
-    ) -> MemoryUsage:
-        """Their bytes at one precision, every part rounded up; None is float32.
-
-        Raises:
-            ValueError: The recipe names a module that the network does not have.
-        """
-        recipe = scheme.recipe(precision)
-        exempt = exempt_modules(self.kinds, recipe) if self.kinds else {}
-
-        def bits(numbers: Numbers) -> float:
-            return numbers.count * _bits(numbers, recipe, exempt.get(numbers.module))
-
-        of: dict[Role, list[float]] = {"weight_gradients": [], "momentum": [], "accumulators": []}
-        for numbers in self.optimizer:
-            of[numbers.role].append(bits(numbers))
-        every = of["weight_gradients"]
-        gradients = max(every, default=0.0) if recipe.transient_gradients else sum(every)
-        # Rounded up as one, so that the parts add up.
-        with_states = gradients + sum(of["momentum"])
-        return MemoryUsage(
-            weights=_bytes(sum(map(bits, self.weights))),
-            activations=_bytes(sum(map(bits, self.activations))),
-            optimizer=_bytes(with_states + sum(of["accumulators"])),
-            gradients=_bytes(gradients),
-            states=_bytes(with_states) - _bytes(gradients),
-        )
-
-
-def _bytes(bits: float) -> int:
-    return math.ceil(bits / 8)
-
-
-def _bits(numbers: Numbers, recipe: Recipe, exemption: int | None) -> float:
-    """Bits of one number."""
-    formats, role = recipe.exempt(exemption), numbers.role
-    fmt = formats.get(role)
-    if role == "activations":
-        fmt = formats.get("saved", fmt)
-    elif role == "momentum" and not recipe.rounds_state(numbers.count):
-        fmt = None
-    elif role == "weights" and _is_part_of(fmt, formats.get("accumulators")):
-        return 0.0
-    return _FLOAT32_BITS if fmt is None else fmt.bits
-
-
-def _is_part_of(weights: Format | None, master: Format | None) -> bool:
-    """Whether weights can be read from the master weights, so that they are kept once.
-
-    float24 is a bfloat16 and 8 bits more. The paper's formats are kept twice, as its Figure 5 has it.
-    """
-    if not isinstance(weights, MachineFloat) or not isinstance(master, MachineFloat):
-        return False
-    return weights.name == master.name or (weights.name, master.name) == ("bfloat16", "float24")
 
 
 def count(

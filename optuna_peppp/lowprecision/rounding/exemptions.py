@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from optuna_peppp.configurations.recipe import KINDS, Kind, Recipe
+from optuna_peppp.configurations.recipe import Recipe
+from optuna_peppp.configurations.roles import KINDS, Kind
 
 
 def kinds_of_modules(network: nn.Module) -> dict[str, frozenset[Kind]]:

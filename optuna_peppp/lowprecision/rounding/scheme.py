@@ -17,16 +17,11 @@ from optuna_peppp.choices import check_choice
 from optuna_peppp.configurations.blocks import BlockFormat, Scaled
 from optuna_peppp.configurations.elements import DynamicMap
 from optuna_peppp.configurations.formats import Format
+from optuna_peppp.configurations.loss_scale import check_loss_scale
 from optuna_peppp.configurations.names import BACKENDS, ROUNDINGS, Backend, Rounding
 from optuna_peppp.configurations.precision import Precision, check_precision
-from optuna_peppp.configurations.recipe import (
-    ROLES,
-    Formats,
-    Kept,
-    Recipe,
-    Role,
-    check_loss_scale,
-)
+from optuna_peppp.configurations.recipe import Recipe
+from optuna_peppp.configurations.roles import ROLES, Formats, Kept, Role
 from optuna_peppp.lowprecision.rounding.kernels import GOLDEN_RATIO, random_keys
 from optuna_peppp.lowprecision.rounding.quantize import TensorFormat, on_device
 from optuna_peppp.text import quoted
@@ -35,6 +30,7 @@ Choice = Literal["A", "B"] | None
 """Format A, Format B, or None for float32."""
 
 CHOICES: Final[tuple[Choice, ...]] = ("A", "B", None)
+
 
 @dataclass(frozen=True, slots=True)
 class RoundingScheme:

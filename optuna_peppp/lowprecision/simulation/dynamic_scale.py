@@ -14,7 +14,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from optuna_peppp.configurations.recipe import DynamicLossScale
+from optuna_peppp.configurations.loss_scale import DynamicLossScale
 
 
 @dataclass(frozen=True, slots=True)

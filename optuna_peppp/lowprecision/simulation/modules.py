@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from optuna_peppp.lowprecision.compatibility import backward_pass
 from optuna_peppp.configurations.recipe import Recipe
+from optuna_peppp.lowprecision.compatibility import backward_pass
 from optuna_peppp.lowprecision.rounding.exemptions import exempt_modules, kinds_of_modules
 from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder, as_quantizer
 from optuna_peppp.lowprecision.simulation.checkpoints import Function, resumed_by

@@ -3,8 +3,8 @@
 TF32 reads operands with 8 exponent and 10 mantissa bits and adds products in float32. It is exact
 where every operand was rounded to a format within: of the paper's, weights, activations and their
 gradients are in Format A, but the network's input and the gradient of its logits are in Format B,
-whose widest have 11. A scale that is a power of two adds no bits, any other does. Only convolutions are asked about, since those of matrix products are too few to matter in
-the networks here.
+whose widest have 11. A scale that is a power of two adds no bits, any other does. Only convolutions
+are asked about, since matrix products are too few to matter in the networks here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from optuna_peppp.configurations.blocks import Microscaled
 from optuna_peppp.configurations.formats import FloatFormat, Format, MachineFloat
 from optuna_peppp.configurations.precision import Precision
-from optuna_peppp.configurations.recipe import PASSES, Recipe
+from optuna_peppp.configurations.recipe import Recipe
+from optuna_peppp.configurations.roles import PASSES
 from optuna_peppp.lowprecision.compatibility import TorchDispatchMode
 from optuna_peppp.lowprecision.rounding.quantize import quantize
 from optuna_peppp.lowprecision.rounding.scheme import RoundingScheme
@@ -58,7 +59,7 @@ def convolutions_fit_tf32(
     if not read or not all(map(_fits, read)):
         return False
     copied = LowPrecisionModule(
-        copy.deepcopy(network).train(), Recipe({role: _TF32 for role in recipe})
+        copy.deepcopy(network).train(), Recipe(dict.fromkeys(recipe, _TF32))
     )
     with torch.enable_grad(), torch.random.fork_rng(), _Operands() as operands:
         logits = copied(images)

@@ -89,9 +89,9 @@ def train(
             out most of the noise between seeds.
         scheme: What is rounded to which of two formats, and how; a recipe says that itself.
         backend: ``"compiled"``, the whole training step as one graph, the same for all
-            precisions, and for all recipes whose numbers share scales in the same way (eager, with one warning, where it cannot be compiled or would be compiled
-            again and again); ``"eager"``, the reference; ``"qpytorch"``, eager with the kernels of
-            QPyTorch.
+            precisions, and for all recipes whose numbers share scales in the same way (eager,
+            with one warning, where it cannot be compiled or would be compiled again and again);
+            ``"eager"``, the reference; ``"qpytorch"``, eager with the kernels of QPyTorch.
         on_epoch: Called after every epoch with the number of epochs done.
 
     Raises:

@@ -19,12 +19,8 @@ from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder
 from optuna_peppp.lowprecision.simulation.dynamic_scale import DynamicScale
 from optuna_peppp.lowprecision.simulation.keeping import abandoned_where_it_fails
 from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
-from optuna_peppp.lowprecision.simulation.optimizer import (
-    LowPrecisionOptimizer,
-    UpdateGroup,
-    factor_of,
-    update,
-)
+from optuna_peppp.lowprecision.simulation.optimizer import LowPrecisionOptimizer
+from optuna_peppp.lowprecision.simulation.update import UpdateGroup, factor_of, update
 from optuna_peppp.lowprecision.training.batches import Batches
 from optuna_peppp.lowprecision.training.randomness import default_generators
 
@@ -56,10 +52,11 @@ class TrainingStep:
     """Trains a network on one batch at a time.
 
     The first step of a training that updates is eager, and so is the one on a batch of another
-    size, the last of an epoch. All others are one compiled graph of forward pass, backward pass and update. It
-    takes what a configuration chooses as tensors, and so serves all of them; on CUDA its kernels
-    are recorded and replayed. Where the graph cannot be made or fails, nothing of that step is
-    left, and the training goes on eagerly, as it does where every step would be another graph.
+    size, the last of an epoch. All others are one compiled graph of forward pass, backward pass and
+    update. It takes what a configuration chooses as tensors, and so serves all whose numbers share
+    scales in the same way; on CUDA its kernels are recorded and replayed. Where the graph cannot be
+    made or fails, nothing of that step is left, and the training goes on eagerly, as it does where
+    every step would be another graph.
 
     Args:
         network: To train, in low precision where it is a :class:`LowPrecisionModule`.
