@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.lowprecision import (
     Experiment,
@@ -281,7 +282,7 @@ def test_a_measurement_is_a_training_with_these_settings(
     experiment.measure(PARAMS | {"learning_rate": 0.25, "weight_decay": 0.0})
     ((data, precision, settings),) = calls
     assert data is experiment.load()
-    assert precision == Precision.parse("1-5-3", "1-6-9")
+    assert precision == Recipe.paper("1-5-3", "1-6-9")
     assert settings == {
         "learning_rate": 0.25,
         "momentum": 0.7,
@@ -290,7 +291,7 @@ def test_a_measurement_is_a_training_with_these_settings(
         "batch_size": 16,
         "seed": 3,
         "device": "cpu",
-        "scheme": RoundingScheme(rounding="nearest"),
+        "optimizer": "sgd",
         "on_epoch": None,
     }
 
@@ -313,7 +314,8 @@ def test_a_measurement_is_repeatable(tiny: Experiment) -> None:
 
 @pytest.mark.parametrize("name", TUNABLE)
 def test_a_configuration_may_choose_the_settings(tiny: Experiment, name: str) -> None:
-    chosen = {"learning_rate": 0.3, "momentum": 0.0, "weight_decay": 3.0}[name]
+    choices = {"learning_rate": 0.3, "momentum": 0.0, "weight_decay": 3.0, "optimizer": "adam"}
+    chosen = choices[name]
     settings: dict[str, Any] = {name: chosen}
     assert tiny.measure(PARAMS | settings) == replace(tiny, **settings).measure(PARAMS)
 

@@ -44,7 +44,9 @@ STRUCTURES = {
 def data() -> ImageData:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(40) % 3
-    images = torch.randint(0, 100, (40, 3, 6, 6), generator=generator) + 50 * labels.view(-1, 1, 1, 1)
+    images = torch.randint(0, 100, (40, 3, 6, 6), generator=generator) + 50 * labels.view(
+        -1, 1, 1, 1
+    )
     pixels = images.to(torch.uint8)
     return ImageData("shades", pixels[:32], labels[:32], pixels[32:], labels[32:], 3)
 
