@@ -88,7 +88,7 @@ def test_an_exemption_names_a_module_that_is_there() -> None:
     recipe = replace(Recipe.hardware("mxfp4"), exemptions=(Exemption("2", high),))
     rectified = BATCH * 64
     assert usage(recipe).activations == rectified * 4 + (SAVED - rectified) * 4.25 / 8
-    with pytest.raises(ValueError, match="an exemption must name .*; got '7', which it does not"):
+    with pytest.raises(ValueError, match=r"an exemption must name .*; got '7', which it does not"):
         usage(replace(recipe, exemptions=(Exemption("7", high),)))
 
 

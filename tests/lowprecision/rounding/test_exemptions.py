@@ -62,5 +62,5 @@ def test_an_exempt_module_has_its_own_formats() -> None:
 
 def test_a_module_that_is_not_there() -> None:
     recipe = Recipe({"weights": COARSE}, exemptions=(Exemption("head", {"weights": BFLOAT16}),))
-    with pytest.raises(ValueError, match="an exemption must name first, .* got 'head'"):
+    with pytest.raises(ValueError, match=r"an exemption must name first, .* got 'head'"):
         LowPrecisionModule(nn.Linear(2, 2), recipe)
