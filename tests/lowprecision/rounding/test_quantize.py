@@ -4,7 +4,6 @@ import functools
 import importlib
 import math
 import sys
-import warnings
 from fractions import Fraction
 from types import ModuleType
 from typing import Any, cast
@@ -24,7 +23,9 @@ from optuna_peppp.lowprecision import quantize
 from optuna_peppp.lowprecision.rounding.quantize import ROUNDINGS, Backend, Rounding
 
 # The package names its function as the module is called, so an import statement finds that.
-MODULE = importlib.import_module("optuna_peppp.lowprecision.rounding.kernels")
+MODULE: Any = importlib.import_module("optuna_peppp.lowprecision.rounding.kernels")
+COMPILING: Any = importlib.import_module("optuna_peppp.lowprecision.rounding.compiling")
+TENSOR_FORMATS: Any = importlib.import_module("optuna_peppp.lowprecision.rounding.tensor_formats")
 TABLES = FORMATS_A + FORMATS_B
 FLOAT32_MAX = float(torch.finfo(torch.float32).max)
 
@@ -38,11 +39,8 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return name
 
 
-@functools.cache
 def compiles() -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return MODULE._compiled() is not MODULE._EAGER
+    return bool(COMPILING.can_compile(quiet=True))
 
 
 def bits(x: Tensor) -> NDArray[np.int32]:
@@ -401,7 +399,7 @@ def test_eager_and_compiled_are_one(fmt: FloatFormat) -> None:
 def random_bits(count: int, generator: torch.Generator) -> NDArray[np.uint32]:
     """What stochastic rounding adds, of which a format uses the low 23 - m bits."""
     keys = torch.randint(-(2**31), 2**31, (2,), dtype=torch.int32, generator=generator)
-    drawn: Tensor = MODULE._random_bits(torch.empty(count), keys)
+    drawn: Tensor = MODULE.random_bits(torch.empty(count), keys)
     return drawn.numpy().view(np.uint32)
 
 
@@ -438,7 +436,7 @@ def test_random_bits_are_independent(seed: int) -> None:
 def test_overlapping_streams_are_independent() -> None:
     """Two first keys that are near number the same positions; the second keys set them apart."""
     first, second = (
-        MODULE._random_bits(torch.empty(2**18), torch.tensor(keys, dtype=torch.int32)).numpy()
+        MODULE.random_bits(torch.empty(2**18), torch.tensor(keys, dtype=torch.int32)).numpy()
         for keys in ([0, 1478610112], [5, -1405762875])
     )
     apart = single_bits(first[5:] ^ second[:-5]).mean(axis=0)
@@ -459,14 +457,14 @@ def test_part_of_a_larger_graph_rounds_the_same(rounding: Rounding) -> None:
 
     def some(tensors: list[Tensor], fmt: Any, keys: Tensor | None) -> list[Tensor]:
         return [
-            MODULE.round_to(torch.relu(x), fmt, None if keys is None else keys - 99 * place)
+            fmt.round(torch.relu(x), None if keys is None else keys - 99 * place)
             for place, x in enumerate(tensors)
         ]
 
     compiled = torch.compile(some, dynamic=False, fullgraph=True)
     for fmt in (FloatFormat(4, 3), FloatFormat(3, 1)):
         keys = MODULE.random_keys(cpu, generator) if rounding == "stochastic" else None
-        arguments = tensors, MODULE.FormatTensors.of(fmt, cpu), keys
+        arguments = tensors, TENSOR_FORMATS.on_device(fmt, cpu, rounding, "compiled"), keys
         for ours, theirs in zip(compiled(*arguments), some(*arguments), strict=True):
             assert torch.equal(ours, theirs)
 
@@ -517,8 +515,9 @@ def test_without_a_compiler_it_warns_once_and_goes_on(
 
     monkeypatch.setattr(torch, "compile", refuse)
     # A cache of its own: the compiled kernels of the other tests stay where they are.
-    fresh = functools.cache(MODULE._compiled.__wrapped__)
-    monkeypatch.setattr(MODULE, "_compiled", fresh)
+    for name in ("_failure", "_warn_once"):
+        fresh = functools.cache(getattr(COMPILING, name).__wrapped__)
+        monkeypatch.setattr(COMPILING, name, fresh)
     x = torch.tensor([0.3, 1000.0])
     with pytest.warns(UserWarning, match=r"torch.compile does not work here \(RuntimeError\)"):
         first = quantize(x, FloatFormat(4, 3), backend="compiled")

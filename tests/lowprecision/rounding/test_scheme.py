@@ -100,7 +100,7 @@ class Whole:
 
     keyed: ClassVar[bool] = False
 
-    def round(self, x: Tensor, keys: Tensor | None) -> Tensor:
+    def round(self, x: Tensor, keys: Tensor | None, axis: int | None = -1) -> Tensor:
         return x.round()
 
 

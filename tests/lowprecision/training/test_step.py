@@ -502,14 +502,15 @@ def test_two_threads_compile_and_train_as_alone(traced: CompileCounterWithBacken
 
 
 def test_without_a_compiler_all_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    quantizing: Any = importlib.import_module("optuna_peppp.lowprecision.rounding.kernels")
+    quantizing: Any = importlib.import_module("optuna_peppp.lowprecision.rounding.compiling")
 
     def refuse(*arguments: object, **options: object) -> object:
         raise RuntimeError("no compiler")
 
     monkeypatch.setattr(torch, "compile", refuse)
-    fresh = functools.cache(quantizing._compiled.__wrapped__)
-    monkeypatch.setattr(quantizing, "_compiled", fresh)
+    for name in ("_failure", "_warn_once"):
+        fresh = functools.cache(getattr(quantizing, name).__wrapped__)
+        monkeypatch.setattr(quantizing, name, fresh)
     scheme = replace(RoundingScheme(), rounding="stochastic")
     with pytest.warns(UserWarning, match="torch.compile does not work here") as told:
         compiled = weights(linear, "compiled", scheme=scheme)
