@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from optuna_peppp.configurations.formats import FloatFormat
     from optuna_peppp.configurations.notation import parse_format
     from optuna_peppp.configurations.precision import Precision
+    from optuna_peppp.configurations.recipe import Recipe
     from optuna_peppp.configurations.space import ConfigurationSpace
     from optuna_peppp.corpora.catalog import load_corpus
     from optuna_peppp.corpora.matrix import ErrorMatrix
@@ -36,6 +37,7 @@ _MODULES: Final = {
     "PEPPPSampler": "studies.sampler",
     "Precision": "configurations.precision",
     "Prediction": "prediction",
+    "Recipe": "configurations.recipe",
     "Recommendation": "prediction",
     "build_model": "lowprecision",
     "error_matrix_from_studies": "studies.results",
@@ -56,6 +58,7 @@ __all__ = [
     "PEPPPSampler",
     "Precision",
     "Prediction",
+    "Recipe",
     "Recommendation",
     "build_model",
     "error_matrix_from_studies",

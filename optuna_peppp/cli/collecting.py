@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -16,9 +17,11 @@ from optuna_peppp.cli.options import (
     Fraction,
     ImageSize,
     NetworkOption,
+    OptimizerOption,
     RoundingOption,
     SchemeOption,
     Seed,
+    Space,
     Threads,
     check_data,
     in_a_folder,
@@ -26,7 +29,10 @@ from optuna_peppp.cli.options import (
     number,
 )
 from optuna_peppp.cli.output import INTERRUPTED, clear_errors, clear_warnings, echo
-from optuna_peppp.configurations.precision import FORMATS_A, FORMATS_B, Precision
+from optuna_peppp.configurations.hardware import FORMAT_NAMES, HARDWARE_NAMES
+from optuna_peppp.configurations.named_spaces import named_space
+from optuna_peppp.configurations.notation import parse_format
+from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.configurations.space import ConfigurationSpace
 
 _Learning = Annotated[
@@ -65,16 +71,19 @@ def collect(
         ),
     ] = None,
     network: NetworkOption = "plain3",
+    space: Space = "paper",
     configuration: Annotated[
         list[str] | None,
         typer.Option(
-            help="A configuration FORMAT_A/FORMAT_B, such as 1-4-3/1-6-7; give several.",
-            show_default="the paper's 99",
+            help="A configuration FORMAT_A/FORMAT_B of the paper's, such as 1-4-3/1-6-7, or the "
+            "choices of another space, such as mxfp4/float32/bfloat16; give several.",
+            show_default="all of the space",
         ),
     ] = None,
     learning_rate: _Learning = [0.001],  # noqa: B006 (typer copies it)
     epochs: Epochs = 6,
     batch_size: BatchSize = 32,
+    optimizer: OptimizerOption = "sgd",
     rounding: RoundingOption = "stochastic",
     image_size: ImageSize = None,
     fraction: Fraction = None,
@@ -106,9 +115,9 @@ def collect(
         from optuna_peppp.studies.credentials import shown
         from optuna_peppp.threads import chosen_threads
 
-        space = ConfigurationSpace(
-            {"format_a": FORMATS_A, "format_b": FORMATS_B, "learning_rate": learning_rate}
-        )
+        choices = named_space(space or "paper").choices
+        rates = {} if "learning_rate" in choices else {"learning_rate": learning_rate}
+        tuned = ConfigurationSpace({**choices, **rates})
         experiments = [
             Experiment(
                 data=name,
@@ -116,6 +125,7 @@ def collect(
                 image_size=image_size,
                 epochs=epochs,
                 batch_size=batch_size,
+                optimizer=optimizer,
                 rounding=rounding,
                 seed=seed,
                 device=device,
@@ -124,8 +134,8 @@ def collect(
         ]
         measurements = plan(
             experiments,
-            space,
-            _indices(space, configuration),
+            tuned,
+            _indices(tuned, configuration),
             fraction=fraction,
             scheme=scheme,
             seed=seed,
@@ -145,22 +155,36 @@ def collect(
 
 
 def _indices(space: ConfigurationSpace, configurations: list[str] | None) -> list[int]:
-    """The chosen format pairs at every other choice of the space."""
-    if configurations is None:
-        return list(range(len(space)))
-    precisions = []
-    for text in configurations:
-        format_a, slash, format_b = text.partition("/")
-        if not slash:
-            raise ValueError(
-                f"a configuration must be FORMAT_A/FORMAT_B, such as 1-4-3/1-6-7; got {text!r}"
-            )
-        precisions.append(Precision.parse(format_a, format_b))
+    """The chosen formats at every other choice of the space."""
     every = range(len(space))
-    unknown = set(precisions) - {space.precision(index) for index in every}
+    if configurations is None:
+        return list(every)
+    names = [name for name in space.names if name in (*FORMAT_NAMES, *HARDWARE_NAMES)]
+    chosen = {_formats(text, names) for text in configurations}
+    own = {index: _named(space, index, names) for index in every}
+    unknown = chosen - {*own.values()}
     if unknown:
+        tables = "pair a format of Table 3 with one of Table 4"
+        expected = tables if names == [*FORMAT_NAMES] else f"choose {', '.join(names)} of the space"
         raise ValueError(
-            f"configurations must pair a format of Table 3 with one of Table 4; got "
-            f"{', '.join(map(str, unknown))}"
+            f"configurations must {expected}; got {', '.join(map(' / '.join, unknown))}"
         )
-    return [index for index in every if space.precision(index) in precisions]
+    return [index for index in every if own[index] in chosen]
+
+
+def _named(space: ConfigurationSpace, index: int, names: list[str]) -> tuple[str, ...]:
+    params = space.params(index)
+    return tuple(str(params[name]) for name in names)
+
+
+def _formats(text: str, names: list[str]) -> tuple[str, ...]:
+    """The formats of a configuration, each as its space spells it."""
+    # A format may hold a slash, too: int4@256/minmax.
+    parts = re.sub(r"/(?=minmax|saturate|rceil|unsigned)", "\0", text).split("/")
+    if len(parts) != len(names):
+        form = "/".join(map(str.upper, names))
+        raise ValueError(f"a configuration must be {form}, such as 1-4-3/1-6-7; got {text!r}")
+    if names == [*FORMAT_NAMES]:
+        precision = Precision.parse(*parts)
+        return str(precision.format_a), str(precision.format_b)
+    return tuple(str(parse_format(part.replace("\0", "/"))) for part in parts)

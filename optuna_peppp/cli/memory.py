@@ -7,14 +7,26 @@ from typing import Annotated
 import typer
 
 from optuna_peppp.cli.app import app
-from optuna_peppp.cli.options import BatchSize, NetworkOption, choice, integer, listed
+from optuna_peppp.cli.options import (
+    BatchSize,
+    NetworkOption,
+    OptimizerOption,
+    Space,
+    choice,
+    integer,
+    listed,
+)
 from optuna_peppp.cli.output import clear_errors, echo
+from optuna_peppp.configurations.named_spaces import named_space
 from optuna_peppp.configurations.names import ACCOUNTINGS, Accounting
-from optuna_peppp.configurations.space import ConfigurationSpace
+
+_PARTS = ("weights", "activations", "optimizer", "gradients", "states", "master", "total")
+"""What a row names after the configuration; three parts of the optimizer stand after it."""
 
 
 @app.command(
-    epilog="Example: `optuna-peppp memory --network resnet18 --image-size 32 --classes 10`"
+    epilog="Examples: `optuna-peppp memory --network resnet18 --image-size 32 --classes 10` | "
+    "`optuna-peppp memory --space hardware --optimizer adamw`"
 )
 def memory(
     network: NetworkOption = "plain3",
@@ -29,6 +41,8 @@ def memory(
         int, typer.Option(parser=integer(2), metavar="INTEGER", help="Number of classes.")
     ] = 10,
     batch_size: BatchSize = 32,
+    space: Space = "paper",
+    optimizer: OptimizerOption = "sgd",
     accounting: Annotated[
         Accounting,
         typer.Option(
@@ -38,21 +52,23 @@ def memory(
         ),
     ] = "saved-tensors",
 ) -> None:
-    """Print the computed memory of every configuration of a network, as CSV in bytes."""
+    """Print the computed memory of every configuration of a network, as CSV in bytes.
+
+    Columns are the configuration's choices and the parts of its memory: weights, activations and
+    optimizer, whose weight gradients, states and master weights are the three after it; total.
+    Where a choice has the name of a part, its column ends in `_format`.
+    """
     with clear_errors():
         from optuna_peppp.lowprecision import build_model
-        from optuna_peppp.lowprecision.memory.accounting import count
+        from optuna_peppp.lowprecision.memory.accounting import usages
 
         shape = (channels, image_size, image_size)
         model = build_model(network, classes, shape)
-        counts = count(model, shape, batch_size, accounting)
-        space = ConfigurationSpace.paper()
-        lines = ["format_a,format_b,weights,activations,optimizer,total"]
-        for index in range(len(space)):
-            precision = space.precision(index)
-            usage = counts.at(precision)
-            lines.append(
-                f"{precision.format_a},{precision.format_b},{usage.weights},{usage.activations},"
-                f"{usage.optimizer},{usage.total}"
-            )
+        tuned = named_space(space or "paper")
+        rows = usages(tuned, model, shape, batch_size, accounting, optimizer=optimizer)
+        names = [f"{name}_format" if name in _PARTS else name for name in tuned.names]
+        lines = [",".join((*names, *_PARTS))]
+        for index, usage in enumerate(rows):
+            parts = (getattr(usage, part) for part in _PARTS)
+            lines.append(",".join(map(str, (*tuned.params(index).values(), *parts))))
         echo("\n".join(lines))

@@ -13,7 +13,14 @@ import typer
 
 from optuna_peppp.choices import Scheme, Strategy, check_choice
 from optuna_peppp.configurations.data import parse_name
-from optuna_peppp.configurations.names import NETWORKS, ROUNDINGS, Network, Rounding
+from optuna_peppp.configurations.names import (
+    NETWORKS,
+    OPTIMIZER_NAMES,
+    ROUNDINGS,
+    Network,
+    OptimizerName,
+    Rounding,
+)
 from optuna_peppp.numerals import is_number, parse_integer, parse_number
 from optuna_peppp.sizes import parse_size
 
@@ -154,6 +161,21 @@ RoundingOption = Annotated[
         parser=choice("rounding", ROUNDINGS),
         metavar=listed(ROUNDINGS),
         help="How numbers are rounded.",
+    ),
+]
+OptimizerOption = Annotated[
+    OptimizerName,
+    typer.Option(
+        parser=choice("optimizer", OPTIMIZER_NAMES),
+        metavar=listed(OPTIMIZER_NAMES),
+        help="The optimizer; of SGD, with momentum.",
+    ),
+]
+Space = Annotated[
+    str | None,
+    typer.Option(
+        help="The configurations: the `paper`'s 99, 132 of `hardware`, or a JSON file of the "
+        "choices of every name."
     ),
 ]
 Rank = Annotated[

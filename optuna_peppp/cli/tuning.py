@@ -19,9 +19,11 @@ from optuna_peppp.cli.options import (
     Json,
     MemoryCap,
     NetworkOption,
+    OptimizerOption,
     Rank,
     RoundingOption,
     Seed,
+    Space,
     Storage,
     StrategyOption,
     StudyName,
@@ -83,6 +85,7 @@ def tune(
         str | None,
         typer.Option(help="A meta-model that `fit` wrote, instead of --corpus and --rank."),
     ] = None,
+    space: Space = None,
     strategy: StrategyOption = "bayesian",
     storage: Storage = None,
     study_name: StudyName = "tune",
@@ -91,6 +94,7 @@ def tune(
         float, typer.Option(parser=number, metavar="FLOAT", help="Step size.")
     ] = 0.001,
     batch_size: BatchSize = 32,
+    optimizer: OptimizerOption = "sgd",
     rounding: RoundingOption = "stochastic",
     image_size: ImageSize = None,
     seed: Seed = 0,
@@ -127,7 +131,8 @@ def tune(
 
         from optuna_peppp.studies.memo import Source
 
-        past = Source.named(corpus, rank, meta).read()
+        source = Source.named(corpus, rank, meta, space)
+        past = source.read()
         if storage is not None:
             from optuna_peppp.studies.storage import file_of
 
@@ -135,7 +140,11 @@ def tune(
         echo(
             f"Tuning {network} on {data}: {trials} trainings of {epochs} epoch"
             f"{'s' * (epochs > 1)} in low precision{', 1 in float32' if baseline else ''}.\n"
-            f"Learning from {Source.named(corpus, rank, meta)} ({len(past.tasks)} tasks).",
+            + (
+                f"Of {source}, {len(past.space)} configurations, without past tasks."
+                if space
+                else f"Learning from {source} ({len(past.tasks)} tasks)."
+            ),
             err=True,
         )
         from optuna_peppp.lowprecision import Experiment
@@ -150,6 +159,7 @@ def tune(
             image_size=image_size,
             epochs=epochs,
             batch_size=batch_size,
+            optimizer=optimizer,
             learning_rate=learning_rate,
             rounding=rounding,
             seed=seed,
@@ -160,6 +170,7 @@ def tune(
             corpus=corpus,
             rank=rank,
             meta=meta,
+            space=space,
             storage=storage,
             study_name=study_name,
         )
@@ -175,7 +186,7 @@ def tune(
             settings = {
                 **experiment.settings(),
                 "device": device,
-                "learned_from": str(Source.named(corpus, rank, meta)),
+                "learned_from": None if space else str(source),
                 "rank": rank,
                 "strategy": strategy,
                 "trials": trials,

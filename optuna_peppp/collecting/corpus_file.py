@@ -8,23 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from optuna_peppp.collecting.planning import Measurement, by_study
 from optuna_peppp.collecting.tasks import load
-from optuna_peppp.configurations.space import FORMAT_NAMES
-from optuna_peppp.corpora.table import CorpusTable, Row
+from optuna_peppp.configurations.hardware import FORMAT_NAMES
+from optuna_peppp.corpora.table import CorpusTable, Row, columns_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
-COLUMNS: Final = (
-    "task",
-    "model",
-    "format_a",
-    "format_b",
-    "learning_rate",
-    "error",
-    "memory",
+MORE: Final = (
     "seed",
     "epochs",
+    "optimizer",
     "rounding",
     "batch_size",
     "image_size",
@@ -35,7 +29,10 @@ COLUMNS: Final = (
     "device",
     "torch",
 )
-"""The columns of an exported corpus: the corpus format, then how each row was measured."""
+"""The columns behind the error and the memory: how each row was measured."""
+
+COLUMNS: Final = columns_of((*FORMAT_NAMES, "learning_rate"), more=MORE)
+"""The columns of an exported corpus of the paper's configurations."""
 
 
 def export(measurements: Sequence[Measurement], storage: str, path: Path) -> int:
@@ -56,13 +53,17 @@ def export(measurements: Sequence[Measurement], storage: str, path: Path) -> int
         ValueError: As for :func:`collect`, or there is no such storage.
     """
     rows: list[Row] = []
+    names: dict[str, None] = {}
     for task in load(by_study(measurements), storage):
         held = task.claims.held().complete
+        space = next(iter(task.planned.values())).space
+        names |= dict.fromkeys((*space.names, "learning_rate"))
         for key in sorted(held):
             fields = _fields(task.settings, held[key])
             rows.append(Row(path, len(rows) + 2, fields, *held[key].values))
     if rows:
-        CorpusTable(list(COLUMNS), [*FORMAT_NAMES, "learning_rate"], rows).write(path)
+        columns = columns_of(tuple(names), more=[name for name in MORE if name not in names])
+        CorpusTable(list(columns), [*names], rows).write(path)
     return len(rows)
 
 
@@ -81,4 +82,4 @@ def _fields(settings: dict[str, Any], trial: FrozenTrial) -> dict[str, str]:
         "diverged": int(told["diverged"]),
         "seconds": f"{told['seconds']:.2f}",
     }
-    return {name: str(fields[name]) for name in COLUMNS if name in fields}
+    return {name: str(value) for name, value in fields.items()}

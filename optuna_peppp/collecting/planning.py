@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from optuna_peppp.collecting.claims import Key
-from optuna_peppp.configurations.space import FORMAT_NAMES, ConfigurationSpace, Value
+from optuna_peppp.configurations.hardware import FORMAT_NAMES, HARDWARE_NAMES, names_formats
+from optuna_peppp.configurations.space import ConfigurationSpace, Value
 from optuna_peppp.corpora import sampling
 
 if TYPE_CHECKING:
     from optuna_peppp.lowprecision.training.experiment import Experiment
+
+
+_SETTINGS: Final = ("learning_rate", "optimizer")
+"""What may be tuned besides formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,9 @@ def plan(
 
     Args:
         experiments: Networks and data sets; each data set is loaded to compute its memory.
-        space: The configurations: ``format_a``, ``format_b`` and, where it is not that of the
-            experiment, ``learning_rate``.
+        space: The configurations: ``format_a`` and ``format_b``, or what
+            :meth:`Recipe.hardware` takes, and, where they are not those of the experiment,
+            ``learning_rate`` and ``optimizer``.
         indices: Which of them to measure.
         fraction: Expected share to measure; each configuration at least once. None for all.
         scheme: How they are sampled (:func:`optuna_peppp.corpora.sampling.plan`).
@@ -83,13 +89,14 @@ def plan(
     Raises:
         ValueError: ``fraction`` is out of range, or ``space`` tunes something else.
     """
-    if not {*FORMAT_NAMES} <= {*space.names} <= {*FORMAT_NAMES, "learning_rate"}:
+    formats = {*FORMAT_NAMES, *HARDWARE_NAMES}
+    if not names_formats(space.names) or not {*space.names} - formats <= {*_SETTINGS}:
         raise ValueError(
-            "space must tune format_a and format_b, and at most learning_rate besides; it tunes "
-            f"{', '.join(space.names)}"
+            f"space must tune format_a and format_b, or some of {', '.join(HARDWARE_NAMES)}, and "
+            f"at most {' and '.join(_SETTINGS)} besides; it tunes {', '.join(space.names)}"
         )
     # A single choice is a setting: the studies then tune what read_csv finds in their export.
-    varying = {n: v for n, v in space.choices.items() if n in FORMAT_NAMES or len(v) > 1}
+    varying = {n: v for n, v in space.choices.items() if n in formats or len(v) > 1}
     fixed = {n: v[0] for n, v in space.choices.items() if n not in varying}
     tuned = ConfigurationSpace(varying)
     rows = []

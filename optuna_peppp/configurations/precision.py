@@ -56,7 +56,10 @@ def _remedy(precision: object) -> str:
     formats = _FORMATS.findall(precision) if isinstance(precision, str) else ()
     if len(formats) == 2:
         return f"give Precision.parse({formats[0]!r}, {formats[1]!r})"
-    return "give Precision.parse(format_a, format_b), such as Precision.parse('1-4-3', '1-6-7')"
+    return (
+        "give Precision.parse(format_a, format_b), such as Precision.parse('1-4-3', '1-6-7'), or a "
+        "Recipe, such as Recipe.named('mxfp8')"
+    )
 
 
 FORMATS_A: Final = tuple(

@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from optuna_peppp.configurations.formats import FloatFormat
+from optuna_peppp.configurations.blocks import BlockFormat
+from optuna_peppp.configurations.formats import FloatFormat, MachineFloat
+from optuna_peppp.configurations.hardware import (
+    ACTIVATIONS,
+    FORMAT_NAMES,
+    HARDWARE_NAMES,
+    MASTERS,
+    STATES,
+    names_formats,
+    recipe_of,
+)
 from optuna_peppp.configurations.precision import FORMATS_A, FORMATS_B, Precision
+from optuna_peppp.configurations.recipe import Recipe
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -20,8 +31,8 @@ if TYPE_CHECKING:
 Value = str | int | float
 """One value of a tuned name, a truth value too: what every Optuna storage gives back unchanged."""
 
-FORMAT_NAMES: Final = ("format_a", "format_b")
-"""The names whose values are formats."""
+AnyFormat = FloatFormat | MachineFloat | BlockFormat
+"""A format of any family, which a space keeps as its text."""
 
 LIMIT: Final = 10**6
 """Number of configurations of a space at most: each takes part in every prediction."""
@@ -48,7 +59,8 @@ class ConfigurationSpace:
         choices: The values of every tuned name, in order. Values of ``format_a`` and
             ``format_b`` are formats (text or :class:`FloatFormat`), all others strings, ints,
             floats and truth values, such as ``{"learning_rate": [0.01, 0.001]}``. NumPy's
-            become Python's own.
+            become Python's own; formats of any family become text under the names that
+            :meth:`Recipe.hardware` takes.
 
     Raises:
         ValueError: No name, an empty or repeated choice, a value of another type, a format
@@ -63,7 +75,7 @@ class ConfigurationSpace:
 
     __slots__ = ("_choices", "_positions", "_size")
 
-    def __init__(self, choices: Mapping[str, Iterable[Value | FloatFormat]]) -> None:
+    def __init__(self, choices: Mapping[str, Iterable[Value | AnyFormat]]) -> None:
         self._choices: dict[str, tuple[Value, ...]] = {}
         size = 1
         for name, values in choices.items():
@@ -102,6 +114,21 @@ class ConfigurationSpace:
     def paper(cls) -> Self:
         """The paper's 99 configurations: Table 3 by Table 4."""
         return cls({"format_a": FORMATS_A, "format_b": FORMATS_B})
+
+    @classmethod
+    def hardware(cls) -> Self:
+        """132 configurations of what hardware and optimizers offer.
+
+        Formats of activations, which products read or which are only kept for the backward pass,
+        by formats of optimizer states and of master weights: the arguments of
+        :meth:`Recipe.hardware`. A space of fewer choices, or of more names such as
+        ``learning_rate`` and ``optimizer``, is one of ``choices``.
+
+        >>> space = ConfigurationSpace.hardware()
+        >>> len(space), space.params(131)["activations"]
+        (132, 'int2@256/minmax')
+        """
+        return cls({"activations": ACTIVATIONS, "states": STATES, "master": MASTERS})
 
     @property
     def choices(self) -> dict[str, tuple[Value, ...]]:
@@ -218,6 +245,21 @@ class ConfigurationSpace:
         params = self.params(index)
         return Precision.parse(str(params["format_a"]), str(params["format_b"]))
 
+    def recipe(self, index: int) -> Recipe:
+        """The format of every role in one configuration.
+
+        Raises:
+            ValueError: The space tunes neither ``format_a`` and ``format_b`` nor what
+                :meth:`Recipe.hardware` takes, or a choice is no format.
+            IndexError: ``index`` is not between 0 and ``len(self) - 1``.
+        """
+        if not names_formats(self.names):
+            raise ValueError(
+                f"the space must tune {' and '.join(FORMAT_NAMES)}, or some of "
+                f"{', '.join(HARDWARE_NAMES)}, to give a recipe; it tunes {', '.join(self.names)}"
+            )
+        return recipe_of(self.params(index))
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """Optuna's distribution of every name."""
         from optuna.distributions import CategoricalDistribution
@@ -233,10 +275,12 @@ class ConfigurationSpace:
         }
 
 
-def _plain(name: str, value: Value | FloatFormat) -> Value:
+def _plain(name: str, value: Value | AnyFormat) -> Value:
     """The value as every storage keeps it, formats in their one spelling."""
     if name in FORMAT_NAMES:
         return str(value if isinstance(value, FloatFormat) else FloatFormat.parse(str(value)))
+    if name in HARDWARE_NAMES and isinstance(value, AnyFormat):
+        return str(value)
     for kinds, builtin in _BUILTINS:
         if isinstance(value, kinds):
             plain = builtin(value)

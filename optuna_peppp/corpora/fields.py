@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from optuna_peppp.configurations.formats import FloatFormat
-from optuna_peppp.configurations.space import FORMAT_NAMES, Value
+from optuna_peppp.configurations.hardware import FORMAT_NAMES
+from optuna_peppp.configurations.space import Value
 from optuna_peppp.corpora.csvfile import check_text
 from optuna_peppp.corpora.measurements import as_error
 from optuna_peppp.numerals import parse_integer, parse_number, resembles_number

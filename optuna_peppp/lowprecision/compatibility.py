@@ -60,7 +60,9 @@ __all__ = [
     "detect_fake_mode",
     "disable_current_modes",
     "eager_where_compiled",
+    "in_the_graph",
     "is_traceable_wrapper_subclass",
+    "saved_tensors_seen",
     "set_checkpoint_classes",
     "storage_key",
     "tree_flatten",
@@ -120,3 +122,19 @@ def set_checkpoint_classes(frame: Any, function: Any) -> None:
     """Puts others in their place, as checkpoints have no hook for it."""
     replaced: Any = checkpoint
     replaced._CheckpointFrame, replaced.CheckpointFunction = frame, function
+
+
+def in_the_graph(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function that a compiler calls while it makes a graph, and does not look into."""
+    allowed: Callable[..., Tensor] = torch._dynamo.allow_in_graph(function)
+    return allowed
+
+
+class saved_tensors_seen:  # noqa: N801 (a context manager)
+    """Hooks of saved tensors are called in this block, also while a graph is made."""
+
+    def __enter__(self) -> None:
+        self._before = torch._C._autograd._saved_tensors_hooks_set_tracing(False)
+
+    def __exit__(self, *error: object) -> None:
+        torch._C._autograd._saved_tensors_hooks_set_tracing(self._before)

@@ -30,8 +30,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from optuna_peppp.configurations.formats import FloatFormat
-from optuna_peppp.configurations.space import FORMAT_NAMES, ConfigurationSpace, Value
+from optuna_peppp.configurations.formats import Format
+from optuna_peppp.configurations.notation import parse_format
+from optuna_peppp.configurations.space import ConfigurationSpace, Value
 from optuna_peppp.meta.factor_model import FactorModel
 from optuna_peppp.meta.prior import TaskPrior
 
@@ -62,8 +63,9 @@ _WEIGHTS: Final = np.exp(-0.5 * np.square(np.log(_SCALES) / 0.7).sum(axis=1))
 def cold_prior(space: ConfigurationSpace) -> TaskPrior:
     """The prior of a task's errors under the d configurations of a space.
 
-    Formats are compared by their bits of exponent and mantissa, numbers by their logarithm where
-    all are positive; any two different texts are equally far apart.
+    Formats, which all values of a name must be, are compared by their coordinates: bits of
+    exponent and mantissa, and how many numbers share a scale. Numbers are compared by their
+    logarithm where all are positive; any two different texts are equally far apart.
 
     Raises:
         ValueError: A name has more than 2,000 values.
@@ -75,10 +77,10 @@ def cold_prior(space: ConfigurationSpace) -> TaskPrior:
                 f"space must have at most {_VALUES:,} values of {name!r} where there are no past "
                 f"tasks, since all pairs are compared; got {len(values):,}. Give it fewer"
             )
-    distances = {name: _distances(name, values) for name, values in choices.items()}
+    distances = {name: _distances(values) for name, values in choices.items()}
     mean = np.array([0.5])
-    for name, values in choices.items():
-        mean = (mean[:, None] + _expected(name, values)).ravel()
+    for values in choices.values():
+        mean = (mean[:, None] + _expected(values)).ravel()
     # All names matter much, all but one, or one: each combination once.
     much = {frozenset(choices)}
     several = 1 + 2 * len(choices)
@@ -95,34 +97,45 @@ def cold_prior(space: ConfigurationSpace) -> TaskPrior:
     return TaskPrior(models, _SCALES, weights)
 
 
-def _distances(name: str, values: Sequence[Value]) -> NDArray[np.float64]:
+def _distances(values: Sequence[Value]) -> NDArray[np.float64]:
     """Shape (c, c), squared distances between a name's choices, which its kernel compares."""
-    if any(isinstance(value, str) for value in values) and name not in FORMAT_NAMES:
+    points = _points(values)
+    if points is None:
         return 2 * _LENGTH**2 * (1 - np.eye(len(values)))
-    points = _points(name, values)
     squared: NDArray[np.float64] = np.square(points[:, :, None] - points[:, None]).sum(axis=0)
     return squared
 
 
-def _points(name: str, values: Sequence[Value]) -> NDArray[np.float64]:
-    """Shape (q, c), coordinates of a name's choices that are formats or numbers."""
-    if name in FORMAT_NAMES:
-        formats = [FloatFormat.parse(str(value)) for value in values]
-        bits = [[f.exponent for f in formats], [f.mantissa for f in formats]]
-        return np.array(bits, dtype=np.float64)
+def _points(values: Sequence[Value]) -> NDArray[np.float64] | None:
+    """Shape (q, c), coordinates of a name's choices; None where they are neither."""
+    formats = _formats(values)
+    if formats is not None:
+        return np.array([fmt.coordinates for fmt in formats], dtype=np.float64).T
+    if any(isinstance(value, str) for value in values):
+        return None
     numbers = np.array([values], dtype=np.float64)
     if (numbers > 0).all():
         return _LENGTH * np.log10(numbers)
     return _LENGTH * (numbers / (np.ptp(numbers) or 1.0))
 
 
-def _expected(name: str, values: Sequence[Value]) -> NDArray[np.float64]:
+def _expected(values: Sequence[Value]) -> NDArray[np.float64]:
     """Shape (c,), what a choice adds to the mean error."""
-    if name not in FORMAT_NAMES:
+    formats = _formats(values)
+    if formats is None:
         return np.zeros(len(values))
-    bits = np.array([FloatFormat.parse(str(value)).bits for value in values], dtype=np.float64)
+    bits = np.array([fmt.bits for fmt in formats], dtype=np.float64)
     added: NDArray[np.float64] = _GAIN * (0.5 - (bits - bits.min()) / (np.ptp(bits) or 1.0))
     return added
+
+
+def _formats(values: Sequence[Value]) -> list[Format] | None:
+    """A name's choices as formats, None where one is none."""
+    try:
+        # What is no text is no format either.
+        return [parse_format(value) for value in values]  # type: ignore[arg-type]
+    except ValueError:
+        return None
 
 
 def _model(

@@ -13,7 +13,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from optuna_peppp.configurations.space import FORMAT_NAMES, Value
+from optuna_peppp.configurations.hardware import FORMAT_NAMES
+from optuna_peppp.configurations.space import Value
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.corpora.table import CorpusTable
 from optuna_peppp.meta.model import MetaModel

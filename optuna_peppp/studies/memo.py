@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from optuna_peppp.configurations.named_spaces import SPACES, named_space
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.catalog import read_corpus
 from optuna_peppp.corpora.matrix import ErrorMatrix
@@ -29,26 +30,41 @@ DEFAULT_CORPUS: Final = "plain3-cifar100"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is learned from: a corpus with a rank, or a meta-model.
+    """What is learned from: a corpus with a rank, a meta-model, or the space itself.
 
     Attributes:
         corpus: The name of a corpus that ships, or the absolute path of a CSV file; None beside
             a meta-model.
         rank: Rank of the meta-model that is fitted to it, None for the best.
         meta: The absolute path of a saved meta-model, or None.
+        space: The name of a space or the absolute path of its file, where there are no past tasks.
     """
 
     corpus: str | None
     rank: int | None
     meta: str | None
+    space: str | None = None
 
     @classmethod
-    def named(cls, corpus: str | None, rank: int | None, meta: str | None) -> Self:
+    def named(
+        cls,
+        corpus: str | None,
+        rank: int | None,
+        meta: str | None,
+        space: str | None = None,
+    ) -> Self:
         """The source that a user names; files by the path that holds in any folder.
 
         Raises:
-            ValueError: A meta-model is given and something else, too.
+            ValueError: A meta-model or a space is given and something else, too.
         """
+        if space is not None:
+            if (corpus, rank, meta) != (None, None, None):
+                raise ValueError(
+                    f"the space {space} is tuned without past tasks, which have a space of their "
+                    "own; give it, or what to learn from"
+                )
+            return cls(None, None, None, space if space in SPACES else str(Path(space).absolute()))
         if meta is not None:
             if (corpus, rank) != (None, None):
                 raise ValueError(
@@ -60,7 +76,7 @@ class Source:
         return cls(str(Path(corpus).absolute()) if corpus.endswith(".csv") else corpus, rank, None)
 
     def __str__(self) -> str:
-        return self.meta or self.corpus or DEFAULT_CORPUS
+        return self.meta or self.space or self.corpus or DEFAULT_CORPUS
 
     def learn(self) -> tuple[MetaModel, str]:
         """The meta-model, and the checksum of the measurements behind it.
@@ -74,11 +90,13 @@ class Source:
         return read, _checksum(read.tasks, read.errors, read.embeddings)
 
     def read(self) -> ErrorMatrix | MetaModel:
-        """The past tasks, or the meta-model that was fitted to them.
+        """The past tasks, or the meta-model that was fitted to them or to nothing.
 
         Raises:
             ValueError: The source is gone, or is none.
         """
+        if self.space is not None:
+            return MetaModel.cold(named_space(self.space))
         try:
             if self.meta is None:
                 return read_corpus(self.corpus or DEFAULT_CORPUS)
@@ -129,7 +147,7 @@ class Memo:
     @classmethod
     def _parse(cls, stored: object) -> Self:
         fields = _typed(stored, dict, "itself")
-        kinds = {"corpus": str, "rank": int, "meta": str, "checksum": str}
+        kinds = {"corpus": str, "rank": int, "meta": str, "space": str, "checksum": str}
         for name, kind in kinds.items():
             if fields.get(name) is not None:
                 _typed(fields[name], kind, name)
@@ -142,10 +160,10 @@ class Memo:
                 (_typed(name, str, "choices"), tuple(_typed(values, list, "choices")))
                 for name, values in (_typed(item, list, "choices") for item in choices)
             )
-        corpus, rank, meta, checksum = (fields.get(name) for name in kinds)
+        corpus, rank, meta, space, checksum = (fields.get(name) for name in kinds)
         return cls(
             _typed(fields.get("experiment"), dict, "experiment"),
-            Source(corpus, rank, meta),
+            Source(corpus, rank, meta, space),
             np.array(memory, dtype=np.float64),
             choices,
             checksum,

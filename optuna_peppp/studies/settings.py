@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+UNTOLD: Final[Mapping[str, Any]] = {"optimizer": "sgd"}
+"""What studies were measured with that do not tell it: those of older versions."""
 
 
 def check_settings(
@@ -20,6 +23,7 @@ def check_settings(
     Raises:
         ValueError: A setting differs; the message names the first.
     """
+    stored = {**UNTOLD, **stored}
     for name in {**settings, **stored}:
         before, now = stored.get(name), settings.get(name)
         if before != now:

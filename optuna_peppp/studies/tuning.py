@@ -11,6 +11,7 @@ import optuna
 from numpy.typing import NDArray
 
 from optuna_peppp.choices import Strategy
+from optuna_peppp.configurations.hardware import FORMAT_NAMES, HARDWARE_NAMES
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.sizes import parse_size
@@ -21,7 +22,7 @@ from optuna_peppp.studies.memo import Memo, Source
 from optuna_peppp.studies.patience import Pace
 from optuna_peppp.studies.results import predict
 from optuna_peppp.studies.sampler import PEPPPSampler
-from optuna_peppp.studies.settings import check_settings
+from optuna_peppp.studies.settings import UNTOLD, check_settings
 from optuna_peppp.studies.storage import experimental, open_storage
 from optuna_peppp.studies.turns import Turns
 from optuna_peppp.text import printable
@@ -64,6 +65,7 @@ class Tuning:
         corpus: str | None = None,
         rank: int | None = None,
         meta: str | None = None,
+        space: str | None = None,
         storage: str | None = None,
         study_name: str = "tune",
         pace: Pace | None = None,
@@ -76,6 +78,9 @@ class Tuning:
                 ``DEFAULT_CORPUS``.
             rank: Rank of the meta-model that is fitted to them.
             meta: A file of :meth:`MetaModel.save`, instead of corpus and rank.
+            space: The configurations, as
+                :func:`~optuna_peppp.configurations.named_spaces.named_space` reads them, instead of
+                past tasks: then nothing is learned from.
             storage: As for :func:`~optuna_peppp.studies.storage.open_storage`, or None to keep the
                 study in memory.
             study_name: Name of the study.
@@ -92,9 +97,9 @@ class Tuning:
         """
         from optuna_peppp.lowprecision.training.experiment import TUNABLE
 
-        source = Source.named(corpus, rank, meta)
+        source = Source.named(corpus, rank, meta, space)
         model, checksum = source.learn()
-        unknown = set(model.space.names) - {"format_a", "format_b", *TUNABLE}
+        unknown = {*model.space.names} - {*FORMAT_NAMES, *HARDWARE_NAMES, *TUNABLE}
         if unknown:
             raise ValueError(
                 f"{source} tunes {', '.join(sorted(unknown))}, which a named experiment "
@@ -113,7 +118,8 @@ class Tuning:
         if _ATTRIBUTE in study.user_attrs:
             before = Memo.parse(study.user_attrs[_ATTRIBUTE], named)
             # What an older version did not store is what it did without being told.
-            check_settings(named, settings | before.experiment, settings, "--study-name")
+            told = {**settings, **UNTOLD, **before.experiment}
+            check_settings(named, told, settings, "--study-name")
             before.check_space(model.space, source, named)
             if source == before.source:
                 _warn_of_changes(before, checksum, named)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from optuna_peppp.choices import check_choice
+from optuna_peppp.configurations.hardware import FORMAT_NAMES
 from optuna_peppp.configurations.names import (
     ACCOUNTINGS,
     OPTIMIZER_NAMES,
@@ -22,43 +22,24 @@ from optuna_peppp.configurations.names import (
     OptimizerName,
 )
 from optuna_peppp.configurations.precision import Precision, check_precision
+from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.lowprecision.memory.saved_tensors import floats_of, forward_pass
-from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, Recipe, Role, RoundingScheme
+from optuna_peppp.lowprecision.memory.usage import Counts, MemoryUsage, Numbers
+from optuna_peppp.lowprecision.rounding.exemptions import kinds_of_modules
+from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, RoundingScheme
 
 if TYPE_CHECKING:
     from optuna_peppp.configurations.space import ConfigurationSpace
 
-_FLOAT32_BITS: Final = 32
-
 _STATES: Final[dict[str, int]] = {"sgd": 1, "adam": 2, "adamw": 2}
 """Numbers that each optimizer remembers of every weight."""
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryUsage:
-    """Bytes that one training needs, part by part (paper, Section 3.1 and Figure 5).
-
-    Attributes:
-        weights: Weights, as the passes see them.
-        activations: What the forward pass keeps for the backward pass.
-        optimizer: Weight gradients, momentum and weight accumulators.
-    """
-
-    weights: int
-    activations: int
-    optimizer: int
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.weights + self.activations + self.optimizer
 
 
 def training_memory(
     model: nn.Module,
     input_shape: Sequence[int] | None = None,
     batch_size: int | None = None,
-    precision: Precision | None = None,
+    precision: Precision | Recipe | None = None,
     accounting: Accounting = "saved-tensors",
     *,
     inputs: Any = None,
@@ -77,7 +58,7 @@ def training_memory(
         input_shape: Shape of one input, without the batch. The network takes one tensor of
             floats in the dtype of its weights or, if it refuses those, of integers.
         batch_size: Inputs a step.
-        precision: The two formats.
+        precision: The two formats, or a recipe.
         accounting: ``"saved-tensors"``: the unquantized network's forward pass runs once and
             every float it saves for the backward pass counts once, as an activation.
             ``"paper"``: the accounting of the paper's authors, for torchvision's ResNets of basic
@@ -89,7 +70,8 @@ def training_memory(
             ``model(**inputs)`` with a mapping where its ``forward`` takes these arguments, else
             as ``model(inputs)``.
         optimizer: ``"sgd"`` with momentum, ``"adam"`` or ``"adamw"``; ``"paper"`` knows SGD only.
-        scheme: Which of the formats each role has; 32 bits where that is none.
+        scheme: Which of two formats each role has, 32 bits where that is none; a recipe says that
+            itself.
 
     Raises:
         ValueError: ``accounting`` or ``optimizer`` is unknown, sizes are no positive integers,
@@ -101,7 +83,8 @@ def training_memory(
         UserWarning: The network asked for values of tensors (a branch on a sum, a mask that
             selects): one forward pass of the whole batch ran on the CPU.
     """
-    check_precision(precision)
+    if not isinstance(precision, Recipe):
+        check_precision(precision)
     counts = count(model, input_shape, batch_size, accounting, inputs, optimizer)
     return counts.at(precision, scheme)
 
@@ -120,34 +103,48 @@ def memory_vector(
     """Memory of training a network at every configuration of a space, in bytes, shape (d,).
 
     The arguments, errors and warnings are those of :func:`training_memory`; the space must tune
-    ``format_a`` and ``format_b``.
+    formats, as :meth:`ConfigurationSpace.recipe` reads them. Where it tunes ``optimizer``, too,
+    each configuration has its own, and the argument does not matter.
     """
-    counts = count(model, input_shape, batch_size, accounting, inputs, optimizer)
-    usages = (counts.at(space.precision(j), scheme) for j in range(len(space)))
-    return np.array([usage.total for usage in usages], dtype=float)
+    every = usages(
+        space,
+        model,
+        input_shape,
+        batch_size,
+        accounting,
+        inputs=inputs,
+        optimizer=optimizer,
+        scheme=scheme,
+    )
+    return np.array([usage.total for usage in every], dtype=float)
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many numbers each part of a training keeps, by their roles."""
+def usages(
+    space: ConfigurationSpace,
+    model: nn.Module,
+    input_shape: Sequence[int] | None = None,
+    batch_size: int | None = None,
+    accounting: Accounting = "saved-tensors",
+    *,
+    inputs: Any = None,
+    optimizer: str = "sgd",
+    scheme: RoundingScheme = DEFAULT_SCHEME,
+) -> list[MemoryUsage]:
+    """What :func:`memory_vector` sums up, part by part."""
+    counts = {
+        name: count(model, input_shape, batch_size, accounting, inputs, str(name))
+        for name in space.choices.get("optimizer", (optimizer,))
+    }
+    return [
+        counts[space.params(index).get("optimizer", optimizer)].at(_formats(space, index), scheme)
+        for index in range(len(space))
+    ]
 
-    weights: dict[Role, int]
-    activations: dict[Role, int]
-    optimizer: dict[Role, int]
 
-    def at(
-        self, precision: Precision | None, scheme: RoundingScheme = DEFAULT_SCHEME
-    ) -> MemoryUsage:
-        """Their bytes at one precision, every part rounded up; None is float32."""
-        recipe = scheme.recipe(precision)
-        return MemoryUsage(
-            *(_bytes(part, recipe) for part in (self.weights, self.activations, self.optimizer))
-        )
-
-
-def _bytes(numbers: dict[Role, int], recipe: Recipe) -> int:
-    bits = {role: fmt.bits for role, fmt in recipe.items()}
-    return math.ceil(sum(n * bits.get(role, _FLOAT32_BITS) for role, n in numbers.items()) / 8)
+def _formats(space: ConfigurationSpace, index: int) -> Precision | Recipe:
+    """The formats of a configuration: two, for a scheme to distribute, or a recipe."""
+    paper = {*FORMAT_NAMES} <= {*space.names}
+    return space.precision(index) if paper else space.recipe(index)
 
 
 def count(
@@ -183,16 +180,21 @@ def count(
             ran = forward_pass(model, inputs.long())
         except Exception:
             raise error from None
-    parameters = list(ran.network.parameters())
-    trained = sum(floats_of(p) for p in parameters if p.requires_grad)
+    weights = [
+        Numbers("weights", floats_of(p), name.rpartition(".")[0])
+        for name, p in ran.network.named_parameters()
+    ]
+    trained = [floats_of(p) for p in ran.network.parameters() if p.requires_grad]
+    states = trained * _STATES[optimizer]
     return Counts(
-        weights={"weights": sum(floats_of(p) for p in parameters)},
-        activations={"activations": ran.saved},
-        optimizer={
-            "weight_gradients": trained,
-            "momentum": trained * _STATES[optimizer],
-            "accumulators": trained,
-        },
+        weights,
+        [Numbers("activations", saved, name) for name, saved in ran.saved.items()],
+        [
+            *(Numbers("weight_gradients", number) for number in trained),
+            *(Numbers("momentum", number) for number in states),
+            *(Numbers("accumulators", number) for number in trained),
+        ],
+        kinds_of_modules(ran.network),
     )
 
 
@@ -264,14 +266,14 @@ def _paper(model: nn.Module, images: Any) -> Counts:
             activations += (13 if block.downsample is None else 15) * sizes[block]
     parameters = sum(p.numel() for p in model.parameters())
     return Counts(
-        weights={"weights": parameters},
-        activations={
-            "activations": batch_size * activations,
-            "activation_gradients": batch_size * activations,
-            "input": batch_size * image,
-            "logits": batch_size * 2 * logits,
-        },
-        optimizer={"momentum": parameters, "accumulators": parameters},
+        [Numbers("weights", parameters)],
+        [
+            Numbers("activations", batch_size * activations),
+            Numbers("activation_gradients", batch_size * activations),
+            Numbers("input", batch_size * image),
+            Numbers("logits", batch_size * 2 * logits),
+        ],
+        [Numbers("momentum", parameters), Numbers("accumulators", parameters)],
     )
 
 

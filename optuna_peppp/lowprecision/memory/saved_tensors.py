@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +30,7 @@ from optuna_peppp.lowprecision.compatibility import (
     eager_where_compiled,
     is_traceable_wrapper_subclass,
     storage_key,
+    tree_leaves,
     unset_fake_temporarily,
 )
 from optuna_peppp.lowprecision.memory.copies import Copier, OnCpu, WithoutData, is_hollow, is_sparse
@@ -46,14 +48,15 @@ class ForwardPass:
     Attributes:
         network: The copy that ran; its parameters have their shapes, lazy ones too, but
             may have no data.
-        saved: Floats that the pass saved for the backward pass, parameters and buffers aside. A
+        saved: Floats that the pass saved for the backward pass, parameters and buffers aside, by
+            the name of the module that returned them or, where none did, that saved them. A
             storage counts once, however many saved tensors are views of it; a complex number
             counts as two floats. What the network itself keeps elsewhere (on the host, by
             ``save_on_cpu``) or computes again (``checkpoint``) is not counted.
     """
 
     network: nn.Module
-    saved: int
+    saved: dict[str, int]
 
 
 def floats_of(tensor: Tensor) -> int:
@@ -116,12 +119,14 @@ def _run(model: nn.Module, inputs: Any, hook: ModuleHook | None, copier: Copier)
     own = [*network.parameters(), *network.buffers(), *model.parameters(), *model.buffers()]
     # Keeping these and the saved tensors alive keeps the identity of each storage its own.
     own = copier.as_seen(own)
+    origins = _Origins(network)
     saved: dict[int, Tensor] = {}
 
     def save(tensor: Tensor) -> Tensor:
         for part in _parts(tensor):
             if part.is_floating_point() or part.is_complex():
                 saved.setdefault(storage_key(part), part)
+                origins.save(part)
         return tensor
 
     with (
@@ -133,9 +138,53 @@ def _run(model: nn.Module, inputs: Any, hook: ModuleHook | None, copier: Copier)
     del output
     own += copier.as_seen(copier.materialized)
     storages = {storage_key(part) for tensor in own for part in _parts(tensor)}
-    return ForwardPass(
-        network, sum(_floats(t) for storage, t in saved.items() if storage not in storages)
-    )
+    by_module: dict[str, int] = {}
+    for storage, tensor in saved.items():
+        if storage not in storages:
+            name = origins.of(storage)
+            by_module[name] = by_module.get(name, 0) + _floats(tensor)
+    return ForwardPass(network, by_module)
+
+
+class _Origins:
+    """Which modules of a network return, or save, the tensors of a pass."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._running = [""]
+        self._returned: dict[int, str] = {}
+        self._saved: dict[int, str] = {}
+        # A storage keeps its identity while it lives.
+        self._alive: list[Any] = []
+        for name, module in network.named_modules():
+            if not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
+                module.register_forward_pre_hook(partial(self._enter, name))
+                module.register_forward_hook(partial(self._leave, name))
+
+    def save(self, tensor: Tensor) -> None:
+        """A tensor is saved by the module that runs."""
+        self._saved.setdefault(storage_key(tensor), self._running[-1])
+
+    def of(self, storage: int) -> str:
+        """The module that returned what a storage holds or, where none did, that saved it."""
+        return self._returned.get(storage, self._saved.get(storage, ""))
+
+    def _enter(self, name: str, module: nn.Module, inputs: Any) -> None:
+        self._running.append(name)
+
+    def _leave(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        while self._running[-1] != name:  # modules that were left by an exception
+            self._running.pop()
+        self._running.pop()
+        given = {id(x) for x in tree_leaves(inputs)}
+        leaf = next(module.children(), None) is None
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, Tensor):
+                for part in _parts(tensor):
+                    storage = storage_key(part)
+                    self._alive.append(part.untyped_storage())
+                    # What a module returns that it was given, it has changed in place.
+                    if storage not in self._returned or (leaf and id(tensor) in given):
+                        self._returned[storage] = name
 
 
 def _arguments(network: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -10,11 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.lowprecision.compatibility import backward_pass
-from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder, check_quantizer
+from optuna_peppp.lowprecision.rounding.exemptions import exempt_modules, kinds_of_modules
+from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder, as_quantizer
 from optuna_peppp.lowprecision.simulation.checkpoints import Function, resumed_by
 from optuna_peppp.lowprecision.simulation.dataflow import calls_of_logits
 from optuna_peppp.lowprecision.simulation.fast_paths import without_fast_paths
+from optuna_peppp.lowprecision.simulation.keeping import (
+    abandoned_where_it_fails,
+    begun,
+    ended,
+    with_kept,
+)
 from optuna_peppp.lowprecision.simulation.sites import Call, OutputRounding
 from optuna_peppp.lowprecision.simulation.straight_through import (
     leaves_of,
@@ -27,7 +35,7 @@ class LowPrecisionModule(nn.Module):
     """A module computing in low precision, taken as its author wrote it.
 
     Weights, the network's input, the output of every submodule and the gradients of those
-    outputs are rounded as the quantizer's scheme says; in training and in evaluation alike.
+    outputs are rounded as the quantizer's recipe says; in training and in evaluation alike.
     Rounding happens at module boundaries: what a ``forward`` computes with plain functions
     between two modules stays float32 until the next one returns.
 
@@ -41,21 +49,21 @@ class LowPrecisionModule(nn.Module):
 
     Args:
         module: Any module.
-        quantizer: Rounds its tensors.
+        quantizer: Rounds its tensors, or the recipe that says how.
 
     Raises:
         ValueError: The module holds an embedding that changes its weights in the forward pass,
             or whose gradients are sparse; or it is an ``nn.DataParallel``; or ``quantizer`` is no
-            :class:`Quantizer`.
+            :class:`Quantizer`; or the recipe names a module that is not there.
     """
 
-    def __init__(self, module: nn.Module, quantizer: Quantizer) -> None:
+    def __init__(self, module: nn.Module, quantizer: Quantizer | Recipe) -> None:
         super().__init__()
         _check(module)
-        check_quantizer(quantizer)
+        self.quantizer = as_quantizer(quantizer)
         self.module = module
-        self.quantizer = quantizer
-        self.outputs = OutputRounding()
+        self._exempt = exempt_modules(kinds_of_modules(module), self.quantizer.recipe)
+        self.outputs = OutputRounding(self._exempt)
         # They differ where a network has outputs for its training alone.
         self._logits: dict[bool, frozenset[Call]] = {}
 
@@ -73,7 +81,7 @@ class LowPrecisionModule(nn.Module):
             rounder = self.quantizer.rounder(self._device((inputs, named_inputs)))
             if rounder.keys is not None and self.quantizer.generator is not None:
                 _refuse_recomputation()
-            with self.hooked(), resumed_by(self._bookmark):
+            with self.hooked(), resumed_by(self._bookmark), abandoned_where_it_fails():
                 return self.compute(rounder, *inputs, **named_inputs)
 
     @contextmanager
@@ -85,13 +93,17 @@ class LowPrecisionModule(nn.Module):
     def compute(self, rounder: Rounder, *inputs: Any, **named_inputs: Any) -> Any:
         """The passes themselves: what of a :meth:`forward` can be compiled."""
         outputs = self.outputs
+        keeps = rounder.rounds("saved") and torch.is_grad_enabled()
         try:
-            weights = rounded_weights(rounder, dict(self.module.named_parameters()))
+            weights = rounded_weights(rounder, dict(self.module.named_parameters()), self._exempt)
             logits = self._logits.get(self.module.training, frozenset())
-            outputs.begin(rounder, logits, weights)
-            inputs, named_inputs = rounded(rounder, (inputs, named_inputs), "input", None)
-            output = functional_call(self.module, weights, inputs, named_inputs)
-            return outputs.finish(output)
+            outputs.begin(rounder, logits, weights, keeps)
+            given = begun((inputs, named_inputs)) if keeps else (inputs, named_inputs)
+            inputs, named_inputs = arguments = rounded(rounder, given, "input", None)
+            if keeps:
+                inputs, named_inputs = with_kept(rounder, given, arguments, "input")
+            output = outputs.finish(functional_call(self.module, weights, inputs, named_inputs))
+            return ended(output) if keeps else output
         finally:
             outputs.end()
 

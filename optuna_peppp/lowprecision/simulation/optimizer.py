@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.adam import adam
-from torch.optim.sgd import sgd
 
+from optuna_peppp.configurations.loss_scale import DynamicLossScale
 from optuna_peppp.configurations.names import OptimizerName
-from optuna_peppp.lowprecision.compatibility import copy_all
-from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Role, Rounder, check_quantizer
+from optuna_peppp.configurations.recipe import Recipe
+from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder, as_quantizer
+from optuna_peppp.lowprecision.simulation.dynamic_scale import DynamicScale, all_finite
 from optuna_peppp.lowprecision.simulation.loss_scale import scaled
-from optuna_peppp.lowprecision.simulation.straight_through import rounded_together
+from optuna_peppp.lowprecision.simulation.update import (
+    UpdateGroup,
+    round_in_place,
+    round_update,
+)
 
 OPTIMIZERS: Final[dict[OptimizerName, Callable[..., Optimizer]]] = {
     "sgd": SGD,
@@ -25,14 +28,6 @@ OPTIMIZERS: Final[dict[OptimizerName, Callable[..., Optimizer]]] = {
     "adamw": AdamW,
 }
 """The class of each of ``OPTIMIZER_NAMES``."""
-
-
-_FUNCTIONAL: Final[dict[type[Optimizer], tuple[str, ...]]] = {
-    SGD: ("weight_decay", "momentum", "dampening", "nesterov", "maximize"),
-    Adam: ("weight_decay", "eps", "amsgrad", "capturable", "maximize"),
-    AdamW: ("weight_decay", "eps", "amsgrad", "capturable", "maximize"),
-}
-"""The settings that the functional form of an optimizer takes by their own names."""
 
 
 class LowPrecisionOptimizer(Optimizer):
@@ -48,32 +43,52 @@ class LowPrecisionOptimizer(Optimizer):
     any other. ``optimizer.scale(loss).backward()`` leaves gradients in ``.grad`` that no longer
     carry the loss scale; ``loss.backward()`` leaves the same, computed without one.
 
+    With a dynamic loss scale, a step whose gradients hold an infinity or NaN changes nothing but
+    the scale.
+
     Args:
         optimizer: ``torch.optim.SGD``, ``Adam`` or ``AdamW``.
-        quantizer: Rounds its tensors.
+        quantizer: Rounds its tensors, or the recipe that says how.
+
+    Attributes:
+        dynamic_scale: The loss scale where it is dynamic, else None.
+        has_updated: Whether a step has updated the parameters, and so made the state.
 
     Raises:
         TypeError: Another optimizer.
         ValueError: ``quantizer`` is no :class:`Quantizer`.
     """
 
-    def __init__(self, optimizer: Optimizer, quantizer: Quantizer) -> None:
+    dynamic_scale: DynamicScale | None
+    has_updated: bool
+
+    def __init__(self, optimizer: Optimizer, quantizer: Quantizer | Recipe) -> None:
         if not isinstance(optimizer, (SGD, Adam, AdamW)):
             raise TypeError(
                 f"optimizer must be torch.optim.SGD, Adam or AdamW; got {type(optimizer).__name__}"
             )
-        check_quantizer(quantizer)
+        quantizer = as_quantizer(quantizer)
         # As an optimizer is restored: the constructor would make groups and state of its own.
         self.__setstate__({"_optimizer": optimizer, "_quantizer": quantizer})
-        self._round_accumulators(self._parameters())
+        rule, parameters = quantizer.recipe.loss_scale, self._parameters()
+        if isinstance(rule, DynamicLossScale):
+            self.dynamic_scale = DynamicScale.of(rule, parameters[0].device)
+        self._round_accumulators(parameters)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_optimizer": self._optimizer, "_quantizer": self._quantizer}
+        return {
+            "_optimizer": self._optimizer,
+            "_quantizer": self._quantizer,
+            "dynamic_scale": self.dynamic_scale,
+            "has_updated": self.has_updated,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "_optimizer" in state:
             self._optimizer: Optimizer = state["_optimizer"]
             self._quantizer: Quantizer = state["_quantizer"]
+            self.dynamic_scale = state.get("dynamic_scale")
+            self.has_updated = state.get("has_updated", False)
             super().__setstate__({})
         else:  # of load_state_dict
             self._optimizer.__setstate__(state)
@@ -115,7 +130,10 @@ class LowPrecisionOptimizer(Optimizer):
 
         The backward pass takes the scale off again at every leaf that it reaches.
         """
-        scale = self._quantizer.scheme.loss_scale
+        scale = self._quantizer.recipe.loss_scale
+        if self.dynamic_scale is not None:
+            scale = float(self.dynamic_scale.factor)
+        assert isinstance(scale, float | int)  # dynamic ones have a state
         return loss if scale == 1 else scaled(loss, scale, self._trained)
 
     @torch.no_grad()
@@ -131,9 +149,16 @@ class LowPrecisionOptimizer(Optimizer):
                 loss = closure()
         parameters = [p for p in self._parameters() if p.grad is not None]
         rounder = self._rounder(parameters)
-        _round_in_place([_dense_gradient(p) for p in parameters], rounder, "weight_gradients")
+        gradients = [_dense_gradient(p) for p in parameters]
+        if self.dynamic_scale is not None:
+            finite = all_finite(gradients)
+            self.dynamic_scale.after(finite)
+            if not finite:
+                return loss
+        round_in_place(gradients, rounder, "weight_gradients")
         self._optimizer.step()
-        _round_update(parameters, [self.state.get(p, {}) for p in parameters], rounder)
+        round_update(parameters, [self.state.get(p, {}) for p in parameters], rounder)
+        self.has_updated = True
         return loss
 
     def settings(self) -> list[dict[str, Any]]:
@@ -153,7 +178,7 @@ class LowPrecisionOptimizer(Optimizer):
         ]
 
     def groups(self) -> list[UpdateGroup]:
-        """What :func:`update` reads and changes, once a first :meth:`step` has made the state.
+        """What the compiled update reads and changes, once a :meth:`step` has made the state.
 
         Raises:
             ValueError: That step found a parameter without a gradient.
@@ -190,82 +215,11 @@ class LowPrecisionOptimizer(Optimizer):
 
     @torch.no_grad()
     def _round_accumulators(self, parameters: Sequence[Tensor]) -> None:
-        _round_in_place(parameters, self._rounder(parameters), "accumulators")
+        round_in_place(parameters, self._rounder(parameters), "accumulators")
 
     def _rounder(self, parameters: Sequence[Tensor]) -> Rounder:
         device = parameters[0].device if parameters else torch.device("cpu")
         return self._quantizer.rounder(device)
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateGroup:
-    """A parameter group of an optimizer as plain tensors and numbers, which can be compiled.
-
-    Attributes:
-        kind: The optimizer's class.
-        parameters: The parameters that are updated.
-        states: What the optimizer remembers of each.
-        learning_rate: A tensor where possible, so that another step size is no other graph.
-        settings: The other settings of the group.
-    """
-
-    kind: type[Optimizer]
-    parameters: list[Tensor]
-    states: list[dict[str, Tensor]]
-    learning_rate: Tensor | float
-    settings: dict[str, Any]
-
-
-@torch.no_grad()
-def update(groups: Sequence[UpdateGroup], gradients: Sequence[Tensor], rounder: Rounder) -> None:
-    """What :meth:`LowPrecisionOptimizer.step` does, as one function of tensors.
-
-    Args:
-        groups: The parameter groups; their tensors are changed in place.
-        gradients: Of all their parameters in turn, with the loss scale; changed in place.
-        rounder: Of this step.
-    """
-    for gradient in gradients:
-        gradient.div_(rounder.quantizer.scheme.loss_scale)
-    _round_in_place(gradients, rounder, "weight_gradients")
-    start = 0
-    for group in groups:
-        end = start + len(group.parameters)
-        _optimize(group, list(gradients[start:end]))
-        start = end
-    parameters = [p for group in groups for p in group.parameters]
-    states = [state for group in groups for state in group.states]
-    _round_update(parameters, states, rounder)
-
-
-def _optimize(group: UpdateGroup, gradients: list[Tensor]) -> None:
-    """A step of ``torch.optim``, in its functional form."""
-    settings = {
-        name: value for name, value in group.settings.items() if name in _FUNCTIONAL[group.kind]
-    }
-
-    def state(name: str) -> list[Tensor]:
-        return [state[name] for state in group.states if name in state]
-
-    if group.kind is SGD:
-        momentum: list[Tensor | None] = [s.get("momentum_buffer") for s in group.states]
-        sgd(group.parameters, gradients, momentum, lr=group.learning_rate, foreach=True, **settings)
-    else:
-        beta1, beta2 = group.settings["betas"]
-        adam(
-            group.parameters,
-            gradients,
-            state("exp_avg"),
-            state("exp_avg_sq"),
-            state("max_exp_avg_sq"),
-            state("step"),
-            beta1=beta1,
-            beta2=beta2,
-            lr=group.learning_rate,
-            decoupled_weight_decay=group.kind is AdamW,
-            foreach=False,  # its form for many tensors cannot be traced with steps on the CPU
-            **settings,
-        )
 
 
 def _dense_gradient(parameter: Tensor) -> Tensor:
@@ -275,25 +229,3 @@ def _dense_gradient(parameter: Tensor) -> Tensor:
     if gradient.layout != torch.strided:  # of an embedding that asks for it
         gradient = parameter.grad = gradient.to_dense()
     return gradient
-
-
-def _round_update(
-    parameters: Sequence[Tensor], states: Sequence[dict[str, Tensor]], rounder: Rounder
-) -> None:
-    """Rounds updated weights and what the optimizer remembers of them, in place."""
-    _round_in_place(parameters, rounder, "accumulators")
-    remembered = [
-        value
-        for state in states
-        for name, value in state.items()
-        if name != "step" and value is not None
-    ]
-    _round_in_place(remembered, rounder, "momentum")
-
-
-def _round_in_place(tensors: Sequence[Tensor], rounder: Rounder, role: Role) -> None:
-    # A complex number is two, each rounded by itself; counts and indices are no numbers to round.
-    tensors = [torch.view_as_real(x) if x.is_complex() else x for x in tensors]
-    tensors = [x for x in tensors if x.is_floating_point()]
-    if tensors and rounder.rounds(role):
-        copy_all(tensors, rounded_together(tensors, rounder, role))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from optuna_peppp.lowprecision.rounding.scheme import Rounder
+from optuna_peppp.lowprecision.simulation.keeping import with_kept
 from optuna_peppp.lowprecision.simulation.straight_through import map_leaves, rounded
 
 Call = tuple[str, int]
@@ -46,12 +47,16 @@ class OutputRounding:
     last child, which is not rounded a second time, and an activation that turns out to be the
     network's own output must be rounded as logits instead.
 
+    Args:
+        exempt: Names of modules that are exempt from the recipe, and by which exemption.
+
     Attributes:
         container_in_place: Whether a module changed in place what a submodule had returned.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, exempt: Mapping[str, int]) -> None:
         self.container_in_place = False
+        self._exempt = exempt
         self.end()
 
     def end(self) -> None:
@@ -59,6 +64,7 @@ class OutputRounding:
         self._rounder: Rounder | None = None
         self._logits: frozenset[Call] = frozenset()
         self._weights: dict[str, Tensor] = {}
+        self._keeps = False
         self._before: Any = None
         self._after: Any = None
         self._version = 0
@@ -66,13 +72,20 @@ class OutputRounding:
         self._index = self._logits_index = 0
         self._calls: dict[str, int] = {}
 
-    def begin(self, rounder: Rounder, logits: frozenset[Call], weights: dict[str, Tensor]) -> None:
-        """Rounds the outputs of one forward pass."""
+    def begin(
+        self,
+        rounder: Rounder,
+        logits: frozenset[Call],
+        weights: dict[str, Tensor],
+        keeps: bool = False,
+    ) -> None:
+        """Rounds the outputs of one forward pass, of which something may be kept."""
         # Containers of this pass: a compiler gives back what it finds in those from before.
         self.end()
         self._rounder = rounder
         self._logits = logits
         self._weights = weights
+        self._keeps = keeps
 
     @property
     def running(self) -> bool:
@@ -123,10 +136,11 @@ class OutputRounding:
         if call in self._logits:
             self._before = self._after = self._round_logits(output)
         else:
+            rounder = self._rounder.of(self._exempt.get(name))
             self._before = output
-            self._after = rounded(
-                self._rounder, output, "activations", "activation_gradients", start
-            )
+            self._after = rounded(rounder, output, "activations", "activation_gradients", start)
+            if self._keeps:
+                self._after = with_kept(rounder, output, self._after, "activations", start)
         self._version = _version(self._after)
         return self._after
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
@@ -99,36 +99,72 @@ class _Weights(torch.autograd.Function):
     """Rounds all weights in one pass; their gradients are left to the optimizer."""
 
     @staticmethod
-    def forward(ctx: Any, rounder: Rounder, *parameters: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, rounder: Rounder, exempt: Sequence[int | None], *parameters: Tensor
+    ) -> tuple[Tensor, ...]:
         # A weight that the network did not use has no gradient instead of one of zeros.
         ctx.set_materialize_grads(False)
-        return tuple(rounded_together(parameters, rounder, "weights"))
+        results = list(parameters)
+        for group, exemption in enumerate(dict.fromkeys((None, *exempt))):
+            places = [place for place, own in enumerate(exempt) if own == exemption]
+            rounded = rounded_together(
+                [parameters[place] for place in places],
+                rounder.of(exemption),
+                "weights",
+                group * len(parameters),
+            )
+            for place, weight in zip(places, rounded, strict=True):
+                results[place] = weight
+        return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         # The gradient of a conjugate is a lazy one, which an optimizer cannot change in place.
-        return None, *(g.resolve_conj() if g is not None else None for g in gradients)
+        return None, None, *(g.resolve_conj() if g is not None else None for g in gradients)
 
 
-def rounded_weights(rounder: Rounder, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The parameters as the passes see them; integers are left out."""
+def rounded_weights(
+    rounder: Rounder, parameters: dict[str, Tensor], exempt: Mapping[str, int] | None = None
+) -> dict[str, Tensor]:
+    """The parameters as the passes see them; integers are left out.
+
+    Args:
+        rounder: Of the pass.
+        parameters: By name.
+        exempt: Names of modules that are exempt, and by which exemption.
+    """
     weights = {name: weight for name, weight in parameters.items() if is_rounded(weight)}
     if not weights:
         return {}
-    return dict(zip(weights, _Weights.apply(rounder, *weights.values()), strict=True))
+    exempt = exempt or {}
+    exemptions = tuple(exempt.get(name.rpartition(".")[0]) for name in weights)
+    return dict(zip(weights, _Weights.apply(rounder, exemptions, *weights.values()), strict=True))
 
 
-def rounded_together(tensors: Sequence[Tensor], rounder: Rounder, role: Role) -> list[Tensor]:
+def rounded_together(
+    tensors: Sequence[Tensor], rounder: Rounder, role: Role, start: int = 0
+) -> list[Tensor]:
     """Rounds many tensors in one pass a dtype and device instead of one call each.
 
-    Integers are left as they are.
+    Those whose numbers share scales are rounded one by one. Integers are left as they are.
+
+    Args:
+        tensors: All of one role.
+        rounder: Of the pass.
+        role: What they are.
+        start: Number of the first; the others follow.
     """
     results = [tensor.detach() for tensor in tensors]
+    if role in rounder.blocked:
+        return [
+            rounder(x, role, start + place) if is_rounded(x) else x
+            for place, x in enumerate(results)
+        ]
     groups: dict[tuple[torch.dtype, torch.device], list[int]] = {}
     for place, tensor in enumerate(results):
         if is_rounded(tensor):
             groups.setdefault((tensor.dtype, tensor.device), []).append(place)
-    for index, places in enumerate(groups.values()):
+    for index, places in enumerate(groups.values(), start):
         # Joined by dtype: one that differs would change all the others.
         flat = rounder(torch.cat([results[place].reshape(-1) for place in places]), role, index)
         pieces = torch.split(flat, [results[place].numel() for place in places])

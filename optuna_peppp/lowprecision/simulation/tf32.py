@@ -1,10 +1,10 @@
 """Where TF32, in which tensor cores multiply, changes no product.
 
 TF32 reads operands with 8 exponent and 10 mantissa bits and adds products in float32. It is exact
-where every operand was rounded to a format within: weights, activations and their gradients are
-in Format A, but the network's input and the gradient of its logits are in Format B, whose widest
-have 11. Only convolutions are asked about, since those of matrix products are too few to matter in
-the networks here.
+where every operand was rounded to a format within: of the paper's, weights, activations and their
+gradients are in Format A, but the network's input and the gradient of its logits are in Format B,
+whose widest have 11. A scale that is a power of two adds no bits, any other does. Only convolutions
+are asked about, since matrix products are too few to matter in the networks here.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from optuna_peppp.configurations.formats import FloatFormat
+from optuna_peppp.configurations.blocks import Microscaled
+from optuna_peppp.configurations.formats import FloatFormat, Format, MachineFloat
 from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.configurations.recipe import Recipe
+from optuna_peppp.configurations.roles import PASSES
 from optuna_peppp.lowprecision.compatibility import TorchDispatchMode
 from optuna_peppp.lowprecision.rounding.quantize import quantize
-from optuna_peppp.lowprecision.rounding.scheme import Quantizer, RoundingScheme
+from optuna_peppp.lowprecision.rounding.scheme import RoundingScheme
 from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
 
 _TF32: Final = FloatFormat(8, 10)
@@ -35,7 +37,10 @@ _OPERANDS: Final = {
 
 
 def convolutions_fit_tf32(
-    network: nn.Module, precision: Precision | None, scheme: RoundingScheme, images: Tensor
+    network: nn.Module,
+    precision: Precision | Recipe | None,
+    scheme: RoundingScheme,
+    images: Tensor,
 ) -> bool:
     """Whether TF32 is exact for every convolution of a training, forward and backward.
 
@@ -44,21 +49,31 @@ def convolutions_fit_tf32(
 
     Args:
         network: The module that is trained; left as it is.
-        precision: Its formats; None is float32, which does not fit.
-        scheme: What is rounded.
+        precision: Its formats or its recipe; None is float32, which does not fit.
+        scheme: What is rounded to which of two formats.
         images: A few inputs of the network, at least two for batch norm.
     """
-    formats = scheme.recipe(precision).values()
-    if not formats or any(
-        fmt.exponent > _TF32.exponent or fmt.mantissa > _TF32.mantissa for fmt in formats
-    ):
+    recipe = scheme.recipe(precision)
+    everywhere = [recipe, *(exemption.formats for exemption in recipe.exemptions)]
+    read = [fmt for formats in everywhere for role, fmt in formats.items() if role in PASSES]
+    if not read or not all(map(_fits, read)):
         return False
-    quantizer = Quantizer(Precision(_TF32, _TF32), replace(scheme, rounding="nearest"))
-    copied = LowPrecisionModule(copy.deepcopy(network).train(), quantizer)
+    copied = LowPrecisionModule(
+        copy.deepcopy(network).train(), Recipe(dict.fromkeys(recipe, _TF32))
+    )
     with torch.enable_grad(), torch.random.fork_rng(), _Operands() as operands:
         logits = copied(images)
         torch.autograd.backward(logits, torch.randn_like(logits))
     return bool(operands.fit)
+
+
+def _fits(fmt: Format) -> bool:
+    """Whether TF32 holds all numbers of a format."""
+    if isinstance(fmt, Microscaled):
+        fmt = fmt.element
+    if not isinstance(fmt, FloatFormat | MachineFloat):
+        return False
+    return fmt.exponent <= _TF32.exponent and fmt.mantissa <= _TF32.mantissa
 
 
 @contextmanager

@@ -14,12 +14,18 @@ from torch import nn
 
 from optuna_peppp.choices import check_choice
 from optuna_peppp.configurations.data import parse_name
-from optuna_peppp.configurations.names import NETWORKS, ROUNDINGS, Network, Rounding
-from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.configurations.hardware import FORMAT_NAMES, HARDWARE_NAMES, recipe_of
+from optuna_peppp.configurations.names import (
+    NETWORKS,
+    OPTIMIZER_NAMES,
+    ROUNDINGS,
+    Network,
+    OptimizerName,
+    Rounding,
+)
 from optuna_peppp.lowprecision.datasets.loading import ImageData, load_dataset
 from optuna_peppp.lowprecision.memory.accounting import memory_vector
 from optuna_peppp.lowprecision.networks import build_model
-from optuna_peppp.lowprecision.rounding.scheme import RoundingScheme
 from optuna_peppp.lowprecision.training.devices import resolve_device
 from optuna_peppp.lowprecision.training.loop import TrainingResult, train
 from optuna_peppp.lowprecision.training.randomness import RandomStreams
@@ -27,7 +33,7 @@ from optuna_peppp.lowprecision.training.randomness import RandomStreams
 if TYPE_CHECKING:
     from optuna_peppp.configurations.space import ConfigurationSpace
 
-TUNABLE: Final = ("learning_rate", "momentum", "weight_decay")
+TUNABLE: Final = ("learning_rate", "momentum", "optimizer", "weight_decay")
 """The settings that a configuration may choose besides its formats."""
 
 _PLAIN3_SIZE: Final = 16
@@ -59,10 +65,12 @@ class Experiment(_Holder):
         learning_rate: Step size, unless the configuration chooses it.
         momentum: Momentum, unless the configuration chooses it.
         weight_decay: Weight decay, unless the configuration chooses it.
-        rounding: ``"nearest"`` or ``"stochastic"``.
+        rounding: ``"nearest"`` or ``"stochastic"``, of the paper's formats; recipes of hardware say
+            it themselves.
         seed: Seed of the weights and of the training.
         test_fraction: Share of images to test on, where the data set has no test part.
         device: Where to train.
+        optimizer: ``"sgd"``, ``"adam"`` or ``"adamw"``, unless the configuration chooses it.
 
     Raises:
         ValueError: Unknown names, numbers that are out of range, or a device that this machine
@@ -81,11 +89,13 @@ class Experiment(_Holder):
     seed: int = 0
     test_fraction: float = 0.2
     device: str = "cpu"
+    optimizer: OptimizerName = "sgd"
 
     def __post_init__(self) -> None:
         parse_name(self.data)
         check_choice("network", self.network, NETWORKS)
         check_choice("rounding", self.rounding, ROUNDINGS)
+        check_choice("optimizer", self.optimizer, OPTIMIZER_NAMES)
         resolve_device(self.device)
         plain: dict[str, Any] = {
             "epochs": _whole("epochs", self.epochs),
@@ -157,7 +167,8 @@ class Experiment(_Holder):
 
     def memory(self, space: ConfigurationSpace) -> NDArray[np.float64]:
         """Memory of every configuration of a space, in bytes, shape (d,)."""
-        return memory_vector(space, self.build(), self.load().input_shape, self.batch_size)
+        network, shape = self.build(), self.load().input_shape
+        return memory_vector(space, network, shape, self.batch_size, optimizer=self.optimizer)
 
     def measure(
         self, params: Mapping[str, object], on_epoch: Callable[[int], None] | None = None
@@ -165,31 +176,33 @@ class Experiment(_Holder):
         """Trains and tests one configuration.
 
         Args:
-            params: ``format_a``, ``format_b`` and whichever of ``TUNABLE`` it chooses.
+            params: Formats, as :func:`~optuna_peppp.configurations.hardware.recipe_of` reads them,
+                and whichever of ``TUNABLE`` it chooses.
             on_epoch: Called after every epoch with the number of epochs done.
 
         Raises:
-            ValueError: Another name among ``params``.
+            ValueError: Another name among ``params``, or no formats.
         """
-        chosen = {k: v for k, v in params.items() if k not in ("format_a", "format_b")}
+        names = FORMAT_NAMES if "format_a" in params else HARDWARE_NAMES
+        chosen = {name: value for name, value in params.items() if name not in names}
         unknown = sorted(set(chosen) - set(TUNABLE))
         if unknown:
             raise ValueError(
-                f"params may hold format_a, format_b, {', '.join(TUNABLE)}; got {unknown}"
+                f"params may hold {', '.join(names)} and {', '.join(TUNABLE)}; got {unknown}"
             )
         settings = replace(self, **chosen)  # type: ignore[arg-type]
         return train(
             self.build(),
             self.load(),
-            Precision.parse(str(params["format_a"]), str(params["format_b"])),
+            recipe_of(params, self.rounding),
             learning_rate=settings.learning_rate,
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
+            optimizer=settings.optimizer,
             epochs=self.epochs,
             batch_size=self.batch_size,
             seed=self.seed,
             device=self.device,
-            scheme=RoundingScheme(rounding=self.rounding),
             on_epoch=on_epoch,
         )
 

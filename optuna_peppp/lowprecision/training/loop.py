@@ -13,6 +13,7 @@ from torch import nn
 from optuna_peppp.choices import check_choice
 from optuna_peppp.configurations.names import Backend, OptimizerName
 from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.lowprecision.datasets.loading import ImageData
 from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, Quantizer, RoundingScheme
 from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
@@ -45,7 +46,7 @@ class TrainingResult:
 def train(
     model: nn.Module,
     data: ImageData,
-    precision: Precision | None,
+    precision: Precision | Recipe | None,
     *,
     learning_rate: float = 0.001,
     epochs: int = 10,
@@ -74,7 +75,7 @@ def train(
             standard deviation 1 per channel, to logits (batch, classes). It is trained in place
             and moved to ``device``; afterwards its parameters hold the weight accumulators.
         data: The data set; every epoch visits the training images in a new order.
-        precision: The two formats, or None to train in float32 throughout.
+        precision: The two formats, or a recipe, or None to train in float32 throughout.
         learning_rate: Step size.
         epochs: Passes over the training images.
         batch_size: Images a step.
@@ -86,11 +87,11 @@ def train(
         weight_decay: Weight decay.
         averaged_epochs: The reported error is the mean over this many last epochs, which takes
             out most of the noise between seeds.
-        scheme: What is rounded to which format, and how.
+        scheme: What is rounded to which of two formats, and how; a recipe says that itself.
         backend: ``"compiled"``, the whole training step as one graph, the same for all
-            precisions (eager, with one warning, where it cannot be compiled or would be compiled
-            again and again); ``"eager"``, the reference; ``"qpytorch"``, eager with the kernels of
-            QPyTorch.
+            precisions, and for all recipes whose numbers share scales in the same way (eager,
+            with one warning, where it cannot be compiled or would be compiled again and again);
+            ``"eager"``, the reference; ``"qpytorch"``, eager with the kernels of QPyTorch.
         on_epoch: Called after every epoch with the number of epochs done.
 
     Raises:

@@ -16,12 +16,11 @@ from torch.nn.functional import cross_entropy
 from optuna_peppp.lowprecision.compatibility import compiled_graphs, compiler_settings, copy_all
 from optuna_peppp.lowprecision.rounding.quantize import can_compile
 from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder
+from optuna_peppp.lowprecision.simulation.dynamic_scale import DynamicScale
+from optuna_peppp.lowprecision.simulation.keeping import abandoned_where_it_fails
 from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
-from optuna_peppp.lowprecision.simulation.optimizer import (
-    LowPrecisionOptimizer,
-    UpdateGroup,
-    update,
-)
+from optuna_peppp.lowprecision.simulation.optimizer import LowPrecisionOptimizer
+from optuna_peppp.lowprecision.simulation.update import UpdateGroup, factor_of, update
 from optuna_peppp.lowprecision.training.batches import Batches
 from optuna_peppp.lowprecision.training.randomness import default_generators
 
@@ -52,11 +51,12 @@ _RECOMPILATIONS: Final = 2
 class TrainingStep:
     """Trains a network on one batch at a time.
 
-    The first step of a training is eager, and so is the one on a batch of another size, the last
-    of an epoch. All others are one compiled graph of forward pass, backward pass and update. It
-    takes what a configuration chooses as tensors, and so serves all of them; on CUDA its kernels
-    are recorded and replayed. Where the graph cannot be made or fails, nothing of that step is
-    left, and the training goes on eagerly, as it does where every step would be another graph.
+    The first step of a training that updates is eager, and so is the one on a batch of another
+    size, the last of an epoch. All others are one compiled graph of forward pass, backward pass and
+    update. It takes what a configuration chooses as tensors, and so serves all whose numbers share
+    scales in the same way; on CUDA its kernels are recorded and replayed. Where the graph cannot be
+    made or fails, nothing of that step is left, and the training goes on eagerly, as it does where
+    every step would be another graph.
 
     Args:
         network: To train, in low precision where it is a :class:`LowPrecisionModule`.
@@ -90,7 +90,8 @@ class TrainingStep:
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
         """Trains on a batch of images, as they are stored."""
-        if self._compiles and len(labels) == self._size and self._run_compiled(images, labels):
+        compiles = self._compiles and self._optimizer.has_updated
+        if compiles and len(labels) == self._size and self._run_compiled(images, labels):
             return
         self._optimizer.zero_grad()
         loss = cross_entropy(self._network(self._batches.standardized(images)), labels)
@@ -163,9 +164,13 @@ class _CompiledStep:
         self._settings, self._groups = optimizer.settings(), optimizer.groups()
         self._rounders = quantizer.rounder(images.device), quantizer.rounder(images.device)
         self._inputs = images.clone(), labels.clone()
-        self._arguments = (network, self._groups, *self._rounders, batches, *self._inputs, loss)
-        states = [s for group in self._groups for state in group.states for s in state.values()]
-        self._backup = _Backup([*network.parameters(), *network.buffers(), *states, loss])
+        scale = optimizer.dynamic_scale
+        self._arguments = (
+            *(network, self._groups, *self._rounders, scale, batches, *self._inputs, loss),
+        )
+        changed = [s for group in self._groups for state in group.states for s in state.values()]
+        changed += [loss] if scale is None else [loss, scale.factor, scale.streak]
+        self._backup = _Backup([*network.parameters(), *network.buffers(), *changed])
         self._calls = 0
         self._recorded: torch.cuda.CUDAGraph | None = None
 
@@ -211,6 +216,7 @@ class _CompiledStep:
         with ExitStack() as stack:
             if isinstance(network, LowPrecisionModule):
                 stack.enter_context(network.hooked())
+                stack.enter_context(abandoned_where_it_fails())
             stack.enter_context(compiler_settings(**_SETTINGS))
             _compiled()(*self._arguments)
 
@@ -247,6 +253,7 @@ def _training_step(
     groups: Sequence[UpdateGroup],
     of_passes: Rounder,
     of_update: Rounder,
+    dynamic_scale: DynamicScale | None,
     batches: Batches,
     images: Tensor,
     labels: Tensor,
@@ -260,6 +267,6 @@ def _training_step(
         logits = network(inputs)
     loss = cross_entropy(logits, labels)
     parameters = [parameter for group in groups for parameter in group.parameters]
-    gradients = torch.autograd.grad(loss * of_update.quantizer.scheme.loss_scale, parameters)
-    update(groups, gradients, of_update)
+    gradients = torch.autograd.grad(loss * factor_of(of_update, dynamic_scale), parameters)
+    update(groups, gradients, of_update, dynamic_scale)
     total += loss.detach()

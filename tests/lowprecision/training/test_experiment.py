@@ -18,6 +18,7 @@ from torch import Tensor
 
 from optuna_peppp.configurations.names import Network
 from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.lowprecision import (
     Experiment,
@@ -283,7 +284,7 @@ def test_a_measurement_is_a_training_with_these_settings(
     experiment.measure(PARAMS | {"learning_rate": 0.25, "weight_decay": 0.0})
     ((data, precision, settings),) = calls
     assert data is experiment.load()
-    assert precision == Precision.parse("1-5-3", "1-6-9")
+    assert precision == Recipe.paper("1-5-3", "1-6-9")
     assert settings == {
         "learning_rate": 0.25,
         "momentum": 0.7,
@@ -292,7 +293,7 @@ def test_a_measurement_is_a_training_with_these_settings(
         "batch_size": 16,
         "seed": 3,
         "device": "cpu",
-        "scheme": RoundingScheme(rounding="nearest"),
+        "optimizer": "sgd",
         "on_epoch": None,
     }
 
@@ -320,7 +321,8 @@ def test_a_configuration_may_choose_the_settings(
 ) -> None:
     # Every momentum and weight decay would be compiled anew.
     monkeypatch.setattr(step, "can_compile", lambda: False)
-    chosen = {"learning_rate": 0.3, "momentum": 0.0, "weight_decay": 3.0}[name]
+    choices = {"learning_rate": 0.3, "momentum": 0.0, "weight_decay": 3.0, "optimizer": "adam"}
+    chosen = choices[name]
     settings: dict[str, Any] = {name: chosen}
     assert tiny.measure(PARAMS | settings) == replace(tiny, **settings).measure(PARAMS)
 

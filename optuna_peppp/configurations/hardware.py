@@ -1,0 +1,59 @@
+"""Configurations by the names of their choices, and what hardware and optimizers offer for each.
+
+A configuration names its formats in one of two ways, from which :func:`recipe_of` makes a recipe:
+the paper's ``format_a`` and ``format_b``, or ``activations``, ``gradients``, ``weights``,
+``states`` and ``master``, the arguments of :meth:`Recipe.hardware`, of which any may be left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from optuna_peppp.configurations.names import Rounding
+from optuna_peppp.configurations.recipe import Recipe
+
+FORMAT_NAMES: Final = ("format_a", "format_b")
+"""The names of the paper's two formats."""
+
+HARDWARE_NAMES: Final = ("activations", "gradients", "weights", "states", "master")
+"""The names of formats that :meth:`Recipe.hardware` takes."""
+
+ACTIVATIONS: Final = (
+    *("bfloat16", "float8-e4m3@tensor", "mxfp8-e4m3", "mxfp6-e3m2", "nvfp4", "mxfp4"),
+    *("int3@32", "int2@32", "int8@256/minmax", "int4@256/minmax", "int2@256/minmax"),
+)
+"""What activations are computed in or, with ``minmax``, kept in."""
+
+STATES: Final = ("float32", "bfloat16", "dynamic8@256", "dynamic4@128")
+"""What optimizer states are kept in."""
+
+MASTERS: Final = ("float32", "float24", "bfloat16")
+"""What the weights that the optimizer updates are kept in."""
+
+
+def names_formats(names: Iterable[str]) -> bool:
+    """Whether a configuration of these names has a recipe."""
+    given = set(names)
+    paper, hardware = given & {*FORMAT_NAMES}, given & {*HARDWARE_NAMES}
+    return not hardware if paper == {*FORMAT_NAMES} else bool(hardware) and not paper
+
+
+def recipe_of(params: Mapping[str, object], rounding: Rounding = "nearest") -> Recipe:
+    """The recipe of a configuration; names that are no formats are ignored.
+
+    Args:
+        params: The configuration's choices by name, formats as text.
+        rounding: How the paper's formats are rounded to; other recipes say it themselves.
+
+    Raises:
+        ValueError: The names are not those of one of the two ways, or a text is no format.
+    """
+    if not names_formats(params):
+        raise ValueError(
+            f"a configuration must name {' and '.join(FORMAT_NAMES)}, or some of "
+            f"{', '.join(HARDWARE_NAMES)}, to have a recipe; it names {', '.join(params)}"
+        )
+    if "format_a" in params:
+        return Recipe.paper(str(params["format_a"]), str(params["format_b"]), rounding)
+    return Recipe.hardware(**{name: str(params[name]) for name in HARDWARE_NAMES if name in params})

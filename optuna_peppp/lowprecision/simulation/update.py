@@ -1,0 +1,161 @@
+"""The update of an optimizer as a function of tensors: what can be compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
+
+from optuna_peppp.configurations.loss_scale import DynamicLossScale
+from optuna_peppp.configurations.roles import Role
+from optuna_peppp.lowprecision.compatibility import copy_all
+from optuna_peppp.lowprecision.rounding.scheme import Rounder
+from optuna_peppp.lowprecision.simulation.dynamic_scale import DynamicScale, all_finite
+from optuna_peppp.lowprecision.simulation.straight_through import rounded_together
+
+_FUNCTIONAL: Final[dict[type[Optimizer], tuple[str, ...]]] = {
+    SGD: ("weight_decay", "momentum", "dampening", "nesterov", "maximize"),
+    Adam: ("weight_decay", "eps", "amsgrad", "capturable", "maximize"),
+    AdamW: ("weight_decay", "eps", "amsgrad", "capturable", "maximize"),
+}
+"""The settings that the functional form of an optimizer takes by their own names."""
+
+_SQUARES: Final = ("exp_avg_sq", "max_exp_avg_sq")
+"""States that are never negative."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateGroup:
+    """A parameter group of an optimizer as plain tensors and numbers, which can be compiled.
+
+    Attributes:
+        kind: The optimizer's class.
+        parameters: The parameters that are updated.
+        states: What the optimizer remembers of each.
+        learning_rate: A tensor where possible, so that another step size is no other graph.
+        settings: The other settings of the group.
+    """
+
+    kind: type[Optimizer]
+    parameters: list[Tensor]
+    states: list[dict[str, Tensor]]
+    learning_rate: Tensor | float
+    settings: dict[str, Any]
+
+
+@torch.no_grad()
+def update(
+    groups: Sequence[UpdateGroup],
+    gradients: Sequence[Tensor],
+    rounder: Rounder,
+    dynamic_scale: DynamicScale | None = None,
+) -> None:
+    """What :meth:`LowPrecisionOptimizer.step` does, as one function of tensors.
+
+    Args:
+        groups: The parameter groups; their tensors are changed in place.
+        gradients: Of all their parameters in turn, with the loss scale; changed in place.
+        rounder: Of this step.
+        dynamic_scale: The loss scale, where it is dynamic.
+    """
+    for gradient in gradients:
+        gradient.div_(factor_of(rounder, dynamic_scale))
+    if dynamic_scale is None:
+        _update(groups, gradients, rounder)
+        return
+    # No branch: the program does not wait for whether there is an overflow.
+    finite = all_finite(gradients)
+    tensors = [p for group in groups for p in group.parameters]
+    tensors += [x for group in groups for state in group.states for x in state.values()]
+    before = [x.clone() for x in tensors]
+    _update(groups, gradients, rounder)
+    for x, old in zip(tensors, before, strict=True):
+        x.copy_(torch.where(finite, x, old))
+    dynamic_scale.after(finite)
+
+
+def factor_of(rounder: Rounder, dynamic_scale: DynamicScale | None) -> Tensor | float:
+    """The factor on the loss of a pass."""
+    if dynamic_scale is not None:
+        return dynamic_scale.factor
+    factor = rounder.quantizer.recipe.loss_scale
+    assert not isinstance(factor, DynamicLossScale)  # it has a state
+    return factor
+
+
+def _update(groups: Sequence[UpdateGroup], gradients: Sequence[Tensor], rounder: Rounder) -> None:
+    round_in_place(gradients, rounder, "weight_gradients")
+    start = 0
+    for group in groups:
+        end = start + len(group.parameters)
+        _optimize(group, list(gradients[start:end]))
+        start = end
+    parameters = [p for group in groups for p in group.parameters]
+    states = [state for group in groups for state in group.states]
+    round_update(parameters, states, rounder)
+
+
+def _optimize(group: UpdateGroup, gradients: list[Tensor]) -> None:
+    """A step of ``torch.optim``, in its functional form."""
+    settings = {
+        name: value for name, value in group.settings.items() if name in _FUNCTIONAL[group.kind]
+    }
+
+    def state(name: str) -> list[Tensor]:
+        return [state[name] for state in group.states if name in state]
+
+    if group.kind is SGD:
+        momentum: list[Tensor | None] = [s.get("momentum_buffer") for s in group.states]
+        sgd(group.parameters, gradients, momentum, lr=group.learning_rate, foreach=True, **settings)
+    else:
+        beta1, beta2 = group.settings["betas"]
+        adam(
+            group.parameters,
+            gradients,
+            state("exp_avg"),
+            state("exp_avg_sq"),
+            state("max_exp_avg_sq"),
+            state("step"),
+            beta1=beta1,
+            beta2=beta2,
+            lr=group.learning_rate,
+            decoupled_weight_decay=group.kind is AdamW,
+            foreach=False,  # its form for many tensors cannot be traced with steps on the CPU
+            **settings,
+        )
+
+
+def round_update(
+    parameters: Sequence[Tensor], states: Sequence[dict[str, Tensor]], rounder: Rounder
+) -> None:
+    """Rounds updated weights and what the optimizer remembers of them, in place."""
+    round_in_place(parameters, rounder, "accumulators")
+    recipe = rounder.quantizer.recipe
+    remembered = [
+        (name in _SQUARES, value)
+        for state in states
+        for name, value in state.items()
+        if name != "step" and value is not None and recipe.rounds_state(value.numel())
+    ]
+    if rounder.squares is None:
+        round_in_place([value for _, value in remembered], rounder, "momentum")
+        return
+    for squares in (False, True):
+        own = rounder.of_squares() if squares else rounder
+        values = [value for kind, value in remembered if kind is squares]
+        round_in_place(values, own, "momentum", len(remembered) * squares)
+
+
+def round_in_place(tensors: Sequence[Tensor], rounder: Rounder, role: Role, start: int = 0) -> None:
+    """Rounds tensors of one role in place; ``start`` is the number of the first."""
+    # A complex number is two, each rounded by itself; counts and indices are no numbers to round.
+    tensors = [torch.view_as_real(x) if x.is_complex() else x for x in tensors]
+    tensors = [x for x in tensors if x.is_floating_point()]
+    if tensors and rounder.rounds(role):
+        copy_all(tensors, rounded_together(tensors, rounder, role, start))

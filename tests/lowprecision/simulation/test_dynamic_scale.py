@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from optuna_peppp.configurations.loss_scale import DynamicLossScale
+from optuna_peppp.configurations.recipe import Recipe
+from optuna_peppp.lowprecision import LowPrecisionOptimizer
+from optuna_peppp.lowprecision.simulation.dynamic_scale import DynamicScale, all_finite
+
+RULE = DynamicLossScale(start=2.0**10, growth=2.0, backoff=0.5, interval=3)
+
+
+def torchs(rule: DynamicLossScale) -> torch.amp.GradScaler:
+    return torch.amp.GradScaler(
+        "cpu",
+        init_scale=rule.start,
+        growth_factor=rule.growth,
+        backoff_factor=rule.backoff,
+        growth_interval=rule.interval,
+    )
+
+
+def test_it_moves_as_that_of_torch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    overflows = torch.rand(300, generator=generator) < 0.2
+    # Up to where it would be infinite, and back.
+    overflows = torch.cat([overflows, torch.zeros(400, dtype=torch.bool), torch.ones(200) > 0])
+    weight = nn.Parameter(torch.ones(2))
+    plain, scaler = torch.optim.SGD([weight], lr=0.0), torchs(RULE)
+    scaler.scale(torch.ones(()))
+    ours = DynamicScale.of(RULE, torch.device("cpu"))
+    for overflow in overflows:
+        weight.grad = torch.tensor([1.0, float("inf") if overflow else 2.0])
+        ours.after(all_finite([weight.grad]))
+        scaler.step(plain)
+        scaler.update()
+        assert float(ours.factor) == scaler.get_scale()
+        assert int(ours.streak) == scaler.state_dict()["_growth_tracker"]
+
+
+def test_a_loop_is_that_of_torch() -> None:
+    """Adam, whose count of steps must not move in a step that is skipped."""
+    recipe = Recipe({}, loss_scale=RULE)
+    ours, theirs = (nn.Parameter(torch.tensor([1.0, -2.0])) for _ in range(2))
+    update = LowPrecisionOptimizer(torch.optim.Adam([ours], lr=0.1), recipe)
+    plain, scaler = torch.optim.Adam([theirs], lr=0.1), torchs(RULE)
+    for step in range(12):
+        large = 1e38 if step in (0, 4, 5) else 1.0
+        update.zero_grad()
+        plain.zero_grad()
+        update.scale((ours * large).square().sum()).backward()
+        update.step()
+        scaler.scale((theirs * large).square().sum()).backward()
+        scaler.step(plain)
+        scaler.update()
+        assert torch.equal(ours, theirs)
+        assert update.dynamic_scale is not None
+        assert float(update.dynamic_scale.factor) == scaler.get_scale()
+        assert update.has_updated is (step > 0)
+
+
+def test_what_is_finite() -> None:
+    for bad in (float("inf"), float("-inf"), float("nan")):
+        assert not all_finite([torch.ones(3), torch.tensor([1.0, bad])])
+    assert all_finite([torch.full((2,), 3e38), torch.ones(2)])
