@@ -1,7 +1,8 @@
-"""Text from files and storages in messages: as it is, but for what a terminal would obey."""
+"""Text in messages: from files and storages as it is, but for what a terminal would obey."""
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 _SHOWN: Final = 60
@@ -42,3 +43,14 @@ def quoted(value: object) -> str:
     except ValueError:  # an integer of more digits than Python writes
         return f"a value of type {type(value).__name__}"
     return shown if len(shown) <= 2 * _SHOWN else f"{shown[:_SHOWN]}…"
+
+
+def rounded_count(size: int) -> str:
+    """A number that may have too many digits to be read, or even to be written.
+
+    >>> rounded_count(12345), rounded_count(10**20)
+    ('12,345', 'about 10^20')
+    """
+    if size < 10**15:
+        return f"{size:,}"
+    return f"about 10^{math.log10(size):.0f}"

@@ -23,6 +23,7 @@ from optuna_peppp.configurations.hardware import (
 )
 from optuna_peppp.configurations.precision import FORMATS_A, FORMATS_B, Precision
 from optuna_peppp.configurations.recipe import Recipe
+from optuna_peppp.text import rounded_count
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -102,7 +103,7 @@ class ConfigurationSpace:
         if size > LIMIT:
             raise ValueError(
                 f"choices must make at most {LIMIT:,} configurations; {len(self._choices)} "
-                f"names make {_count(size)}. Tune fewer names, or give them fewer values"
+                f"names make {rounded_count(size)}. Tune fewer names, or give them fewer values"
             )
         self._positions = {
             name: {value: position for position, value in enumerate(values)}
@@ -296,10 +297,3 @@ def _plain(name: str, value: Value | AnyFormat) -> Value:
 def _shortened(values: tuple[Value, ...]) -> str:
     """The values as text, the first few of many."""
     return repr(values) if len(values) <= _SHOWN else f"{repr(values[:_SHOWN])[:-1]}, ...)"
-
-
-def _count(size: int) -> str:
-    """A number that may have too many digits to be read, or even to be written."""
-    if size < 10**15:
-        return f"{size:,}"
-    return f"about 10^{math.log10(size):.0f}"

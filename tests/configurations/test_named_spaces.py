@@ -28,20 +28,28 @@ def test_other_names_do_not_change_a_recipe() -> None:
     space = ConfigurationSpace({"activations": ["mxfp4"], "optimizer": ["adamw", "sgd"]})
     assert space.recipe(0) == space.recipe(1) == Recipe.hardware("mxfp4")
     paper = ConfigurationSpace.paper()
-    assert paper.recipe(0) == Recipe.paper(*map(str, paper.params(0).values()))
+    first = paper.params(0)
+    assert paper.recipe(0) == Recipe.paper(str(first["format_a"]), str(first["format_b"]))
 
 
 def test_a_space_without_formats_has_no_recipe() -> None:
     for names in ({"a": [1]}, {"format_a": ["1-4-3"]}):
         with pytest.raises(ValueError, match="the space must tune format_a and format_b, or some"):
             ConfigurationSpace(names).recipe(0)
-    both = {"format_a": ["1-4-3"], "format_b": ["1-6-7"], "states": ["float32"]}
+    both: dict[str, list[str]] = {
+        "format_a": ["1-4-3"],
+        "format_b": ["1-6-7"],
+        "states": ["float32"],
+    }
     with pytest.raises(ValueError, match="the space must tune"):
         ConfigurationSpace(both).recipe(0)
 
 
 def test_a_space_in_a_file(tmp_path: Path) -> None:
-    choices = {"activations": ["bfloat16", "mxfp4"], "learning_rate": [0.1, 0.01]}
+    choices: dict[str, list[str] | list[float]] = {
+        "activations": ["bfloat16", "mxfp4"],
+        "learning_rate": [0.1, 0.01],
+    }
     path = tmp_path / "space.json"
     path.write_text(json.dumps(choices))
     assert named_space(str(path)) == ConfigurationSpace(choices)

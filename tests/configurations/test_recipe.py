@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 from optuna_peppp import Recipe, parse_format
+from optuna_peppp.configurations.formats import Format
 from optuna_peppp.configurations.loss_scale import DynamicLossScale
 from optuna_peppp.configurations.recipe import RECIPES
-from optuna_peppp.configurations.roles import ROLES, Exemption
+from optuna_peppp.configurations.roles import ROLES, Exemption, Kept, Role
 
 
 def test_the_papers_recipe() -> None:
@@ -76,7 +77,7 @@ def test_the_recipes_that_are_in_use() -> None:
 
 
 def test_who_is_exempt() -> None:
-    high = {"weights": parse_format("float32")}
+    high: dict[Role | Kept, Format] = {"weights": parse_format("float32")}
     recipe = Recipe.hardware("mxfp4")
     recipe = replace(recipe, exemptions=(*recipe.exemptions, Exemption("layer1", high)))
     assert recipe.at("bn", frozenset({"norm"})) == 0

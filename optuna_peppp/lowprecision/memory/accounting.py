@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 import numpy as np
 import torch
@@ -127,12 +127,12 @@ def usages(
     accounting: Accounting = "saved-tensors",
     *,
     inputs: Any = None,
-    optimizer: str = "sgd",
+    optimizer: OptimizerName = "sgd",
     scheme: RoundingScheme = DEFAULT_SCHEME,
 ) -> list[MemoryUsage]:
     """What :func:`memory_vector` sums up, part by part."""
     counts = {
-        name: count(model, input_shape, batch_size, accounting, inputs, str(name))
+        name: count(model, input_shape, batch_size, accounting, inputs, cast(OptimizerName, name))
         for name in space.choices.get("optimizer", (optimizer,))
     }
     return [

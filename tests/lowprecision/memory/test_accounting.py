@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.configurations.names import Accounting, Network, OptimizerName
 from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.configurations.roles import Role
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.lowprecision import (
     MemoryUsage,
@@ -25,7 +26,6 @@ from optuna_peppp.lowprecision import (
     memory_vector,
     training_memory,
 )
-from optuna_peppp.lowprecision.rounding.scheme import Role
 
 EIGHT = Precision.parse("1-4-3", "1-6-9")
 """8 and 16 bits: bytes are numbers, or twice as many."""

@@ -10,7 +10,9 @@ import pytest
 from torch import nn
 
 from optuna_peppp import ConfigurationSpace, Recipe, parse_format
-from optuna_peppp.configurations.roles import Exemption
+from optuna_peppp.configurations.formats import Format
+from optuna_peppp.configurations.names import OptimizerName
+from optuna_peppp.configurations.roles import Exemption, Kept, Role
 from optuna_peppp.lowprecision import MemoryUsage, memory_vector, training_memory
 
 BATCH = 32
@@ -25,7 +27,7 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(128, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 2))
 
 
-def usage(recipe: Recipe, optimizer: str = "adamw") -> MemoryUsage:
+def usage(recipe: Recipe, optimizer: OptimizerName = "adamw") -> MemoryUsage:
     return training_memory(network(), (128,), BATCH, recipe, optimizer=optimizer)
 
 
@@ -84,7 +86,7 @@ def test_first_and_last_layer_in_bfloat16() -> None:
 
 
 def test_an_exemption_names_a_module_that_is_there() -> None:
-    high = {"activations": parse_format("float32")}
+    high: dict[Role | Kept, Format] = {"activations": parse_format("float32")}
     recipe = replace(Recipe.hardware("mxfp4"), exemptions=(Exemption("2", high),))
     rectified = BATCH * 64
     assert usage(recipe).activations == rectified * 4 + (SAVED - rectified) * 4.25 / 8

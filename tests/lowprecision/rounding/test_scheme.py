@@ -10,6 +10,7 @@ from torch import Tensor
 
 from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.configurations.roles import Role
 from optuna_peppp.lowprecision import (
     LowPrecisionModule,
     LowPrecisionOptimizer,
@@ -18,7 +19,7 @@ from optuna_peppp.lowprecision import (
     quantize,
 )
 from optuna_peppp.lowprecision.rounding.quantize import Backend, Rounding
-from optuna_peppp.lowprecision.rounding.scheme import Role, Rounder
+from optuna_peppp.lowprecision.rounding.scheme import Rounder
 
 PRECISION = Precision.parse("1-3-1", "1-6-7")
 CPU = torch.device("cpu")

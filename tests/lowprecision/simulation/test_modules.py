@@ -13,6 +13,7 @@ from torchvision.models.resnet import BasicBlock
 from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.configurations.names import Network
 from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.configurations.roles import Role
 from optuna_peppp.lowprecision import (
     LowPrecisionModule,
     Quantizer,
@@ -20,7 +21,7 @@ from optuna_peppp.lowprecision import (
     build_model,
     quantize,
 )
-from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, Role, Rounder
+from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, Rounder
 
 A, B = FloatFormat(3, 1), FloatFormat(6, 7)
 PRECISION = Precision(A, B)
