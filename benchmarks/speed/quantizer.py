@@ -18,6 +18,9 @@ Each number of threads has a process of its own, with an empty cache of compiled
 tells how long compiling takes, what a call costs whatever its size (one of 64 numbers), and how
 often all formats, sizes and the 99 configurations compiled anything again.
 
+All families of formats are timed too, at one size and with one thread: see
+:mod:`benchmarks.speed.families`.
+
     python -m benchmarks.speed.quantizer [--quick] [--device cpu|cuda]
 """
 
@@ -40,6 +43,10 @@ from benchmarks.harness import script
 from benchmarks.harness.script import Results
 from benchmarks.harness.tables import Row, markdown
 from benchmarks.harness.turns import find_ninja, graphs, process, ratio, synchronize, take_turns
+from benchmarks.speed import families
+from benchmarks.speed.answers import METHODS, SEED, check
+from benchmarks.speed.clock import seconds
+from benchmarks.speed.rivals import PACKAGES
 from optuna_peppp import ConfigurationSpace
 from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.lowprecision import quantize
@@ -52,17 +59,12 @@ LARGE: Final = (2**26, 2**28)
 
 QUICK: Final = (2**12, 2**16)
 TARGET: Final = 2**19
-TURN: Final = 0.002
-"""Seconds that a turn lasts, or one call if that is longer."""
-
 TURNS, QUICK_TURNS = 25, 3
 LARGE_TURNS: Final = 7
 """Of arrays larger than a million numbers."""
 
 TINY: Final = 64
-SEED: Final = 0
 COPY: Final = "copy"
-METHODS: Final[tuple[Backend, ...]] = ("compiled", "eager", "qpytorch")
 STYLES: Final = {
     (COPY, ""): ("copy", "0.6", "-"),
     ("compiled", "nearest"): ("compiled, nearest", "#D55E00", "-"),
@@ -89,71 +91,6 @@ def contestants(
     for method, rounding in product(methods, ROUNDINGS):
         calls[method, rounding] = partial(quantize, x, fmt, rounding, backend=method)
     return calls
-
-
-def check(fmt: FloatFormat, device: torch.device, methods: Sequence[Backend]) -> None:
-    """Compares answers, also where numbers are tiny or huge.
-
-    Raises:
-        RuntimeError: Two of them differ.
-    """
-    generator = torch.Generator().manual_seed(SEED)
-    patterns = torch.randint(-(2**31), 2**31, (2**20,), dtype=torch.int32, generator=generator)
-    x = torch.cat([patterns.view(torch.float32), torch.randn(2**20, generator=generator)])
-    x = x.to(device)
-    for rounding in ROUNDINGS:
-        compiled, eager = (
-            quantize(x, fmt, rounding, torch.Generator(device).manual_seed(SEED), backend=backend)
-            for backend in METHODS[:2]
-        )
-        _require_equal(compiled, eager, f"compiled and eager {rounding} of {fmt}")
-    if "qpytorch" in methods:
-        # Elsewhere they differ on purpose.
-        finite = x[x.isfinite() & (x != 0)]
-        ours, theirs = (quantize(finite, fmt, backend=b) for b in ("eager", "qpytorch"))
-        _require_equal(ours, theirs, f"ours and QPyTorch's nearest of {fmt}")
-        check_stochastic(fmt, device)
-
-
-def check_stochastic(fmt: FloatFormat, device: torch.device) -> None:
-    """Compares where, and how often, ours and QPyTorch's go from between two neighbours.
-
-    Raises:
-        RuntimeError: To other numbers, or with means more than six standard errors apart.
-    """
-    count, generator = 2**16, torch.Generator(device).manual_seed(SEED)
-    # A subnormal number and a normal one.
-    neighbours = (0.0, fmt.min_subnormal), (1.0, 2.0**-fmt.mantissa)
-    for (below, step), share in product(neighbours, (0.1, 0.5, 0.8)):
-        x = torch.full((count,), below + share * step, device=device)
-        ours = quantize(x, fmt, "stochastic", generator, backend="compiled")
-        theirs = quantize(x, fmt, "stochastic", backend="qpytorch")
-        what = f"stochastic rounding of {float(x[0])} to {fmt}"
-        if not set(ours.tolist()) == set(theirs.tolist()) == {below, below + step}:
-            raise RuntimeError(f"{what} does not go to both neighbours, and only there")
-        error = (2 * share * (1 - share) / count) ** 0.5
-        if abs(float(ours.double().mean() - theirs.double().mean())) > 6 * error * step:
-            raise RuntimeError(f"{what}: ours and QPyTorch's have different means")
-
-
-def _require_equal(one: Tensor, other: Tensor, what: str) -> None:
-    # Bit patterns tell -0.0 from 0.0; NaN has many, and any is as good.
-    equal = (one.view(torch.int32) == other.view(torch.int32)) | (one.isnan() & other.isnan())
-    if not bool(equal.all()):
-        raise RuntimeError(f"{what} differ in {int((~equal).sum())} of {equal.numel()} numbers")
-
-
-def seconds(call: Callable[[], Tensor], device: torch.device) -> float:
-    """Time of a call: the mean of a turn."""
-
-    def mean(calls: int) -> float:
-        begin = time.perf_counter()
-        for _ in range(calls):
-            call()
-        synchronize(device)
-        return (time.perf_counter() - begin) / calls
-
-    return mean(max(1, round(TURN / mean(1))))
 
 
 def compare(
@@ -307,6 +244,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     every = os.cpu_count() or 1
     rows: list[Row] = []
     facts = []
+    turns = QUICK_TURNS if options.quick else TURNS
+    with TemporaryDirectory() as cache, process(1, cache) as pool:
+        every_family = pool.apply(families.measure, (options.device, turns, options.quick))
+    results.table(every_family, "families")
+    families.draw(every_family, results)
+    print(families.table(every_family), flush=True)
     for threads in sorted({1, every}) if options.device == "cpu" else [every]:
         with TemporaryDirectory() as cache, process(threads, cache) as pool:
             own, fact = pool.apply(measure, (options.device, threads, options.quick))
@@ -317,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings: dict[str, object] = {"seed": SEED, "device": options.device}
     if options.device == "cuda":
         settings["gpu"] = torch.cuda.get_device_name()
-    results.record({**settings, "measured": facts}, ["qtorch"])
+    results.record({**settings, "measured": facts}, PACKAGES)
     draw(rows, facts, results)
     print(table(rows, QUICK[-1] if options.quick else TARGET))
 
