@@ -6,8 +6,9 @@ else has the format. torchao's functions encode and decode, and are what a user 
 calls; they run eagerly, as all others do. Answers are checked before anything is timed: compiled
 and eager agree bit for bit, and those of others are ours but for the signs of zeros.
 
-Turns, medians and memory are those of :mod:`benchmarks.speed.quantizer`. Those that take longer
-than a fifth of a second are called in a few turns only.
+Turns and memory are those of :mod:`benchmarks.speed.quantizer`. Table and picture show the fastest
+turn of everybody, which knows least of what else the machine does; medians are in the CSV. Those
+that take longer than a fifth of a second are called in two turns only.
 """
 
 from __future__ import annotations
@@ -129,17 +130,17 @@ def measure(device: str, turns: int, quick: bool) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Times in Markdown, a line a format: of a copy, ours, and how often ours fits into others'."""
+    """Times in Markdown, a line a format: ours, and how often ours to nearest fits into others'."""
     header = ("compiled, nearest", "compiled, stochastic", "eager, nearest")
     lines = [["format", *(f"{text} (us)" for text in header), "in copies", "pychop", "torchao"]]
     names = list(dict.fromkeys(str(row["format"]) for row in rows))
     for name in names:
         own = {(str(r["method"]), str(r["rounding"])): r for r in rows if r["format"] == name}
-        ours = float(own[OURS[0]]["microseconds"])
-        times = [f"{float(own[entrant]['microseconds']):,.0f}" for entrant in OURS]
+        ours = float(own[OURS[0]]["least_microseconds"])
+        times = [f"{float(own[entrant]['least_microseconds']):,.0f}" for entrant in OURS]
         others = [own.get((package, "nearest")) for package in ("pychop", "torchao")]
-        speedups = [f"{float(o['microseconds']) / ours:,.0f}" if o else "" for o in others]
-        copies = f"{float(own[OURS[0]]['ratio_to_copy']):.1f}"
+        speedups = [f"{float(o['least_microseconds']) / ours:,.0f}" if o else "" for o in others]
+        copies = f"{float(own[OURS[0]]['ratio_of_least']):.1f}"
         lines.append([f"`{name}`", *times, copies, *speedups])
     return markdown(lines)
 
@@ -163,7 +164,7 @@ def draw(rows: Sequence[Row], results: Results) -> None:
         own = [row for row in rows if (row["method"], row["rounding"]) == entrant]
         if own:
             places = [names.index(str(row["format"])) for row in own]
-            ratios = [float(row["ratio_to_copy"]) for row in own]
+            ratios = [float(row["ratio_of_least"]) for row in own]
             axes.plot(ratios, places, mark, color=color, label=label, markersize=6)
     axes.axvline(1, color="0.6")
     axes.set(xscale="log", xlabel="time of rounding half a million numbers, in copies of them")
