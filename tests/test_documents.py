@@ -240,3 +240,20 @@ def test_what_is_printed_was_measured() -> None:
         # Another machine sums in another order: a few of 360 test images, and of formats that
         # hardly train more.
         assert float(error) == pytest.approx(truth[tuple(formats)], rel=0.15, abs=0.01)
+
+
+def test_families_of_formats_are_those_of_the_results() -> None:
+    rows = results("speed/quantizer_families")
+    header, *lines = table(DOCUMENTS["benchmarks"], "format", "compiled, nearest (us)")
+    assert [line[0] for line in lines] == [
+        f"`{name}`" for name in dict.fromkeys(r["format"] for r in rows)
+    ]
+    columns = [("compiled", "nearest"), ("compiled", "stochastic"), ("eager", "nearest")]
+    for line in lines:
+        own = {(r["method"], r["rounding"]): r for r in rows if f"`{r['format']}`" == line[0]}
+        least = {name: float(r["least_microseconds"]) for name, r in own.items()}
+        assert line[1:4] == [f"{least[name]:,.0f}" for name in columns]
+        assert line[4] == f"{float(own[columns[0]]['ratio_of_least']):.1f}"
+        for package, cell in zip(header[5:], line[5:], strict=True):
+            other = least.get((package, "nearest"))
+            assert cell == ("" if other is None else f"{other / least[columns[0]]:,.0f}")

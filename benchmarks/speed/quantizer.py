@@ -6,7 +6,9 @@ costs around its kernel. The copy is x.clone(), which allocates its output as ro
 CPU freed memory is kept for reuse (glibc), or page faults would be most of what is measured, of the
 copy above all. Bandwidth is that of a large copy between two arrays, bytes read plus bytes written.
 
-Answers are checked before anything is timed (rounded_alike.py).
+Answers are checked before anything is timed: compiled and eager agree bit for bit, with one seed
+where rounding is stochastic; nearest is QPyTorch's bit for bit on finite numbers; stochastically
+both go to the same two neighbours, with the same mean.
 
 All take turns, in a new order each time, so that a busy machine hits all alike. A turn is one call
 to warm up, and as many that are timed as fill two milliseconds, but one in any case. Reported are
@@ -15,6 +17,9 @@ medians over turns, of the time of a call and of its ratios in the same turn.
 Each number of threads has a process of its own, with an empty cache of compiled kernels: the JSON
 tells how long compiling takes, what a call costs whatever its size (one of 64 numbers), and how
 often all formats, sizes and the 99 configurations compiled anything again.
+
+All families of formats are timed too, at one size and with one thread: see
+:mod:`benchmarks.speed.families`.
 
     python -m benchmarks.speed.quantizer [--quick] [--device cpu|cuda]
 """
@@ -38,7 +43,10 @@ from benchmarks.harness import script
 from benchmarks.harness.script import Results
 from benchmarks.harness.tables import Row, markdown
 from benchmarks.harness.turns import find_ninja, graphs, process, ratio, synchronize, take_turns
-from benchmarks.speed.rounded_alike import METHODS, SEED, check
+from benchmarks.speed import families
+from benchmarks.speed.answers import METHODS, SEED, check
+from benchmarks.speed.clock import seconds
+from benchmarks.speed.rivals import PACKAGES
 from optuna_peppp import ConfigurationSpace
 from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.lowprecision import quantize
@@ -51,9 +59,6 @@ LARGE: Final = (2**26, 2**28)
 
 QUICK: Final = (2**12, 2**16)
 TARGET: Final = 2**19
-TURN: Final = 0.002
-"""Seconds that a turn lasts, or one call if that is longer."""
-
 TURNS, QUICK_TURNS = 25, 3
 LARGE_TURNS: Final = 7
 """Of arrays larger than a million numbers."""
@@ -86,19 +91,6 @@ def contestants(
     for method, rounding in product(methods, ROUNDINGS):
         calls[method, rounding] = partial(quantize, x, fmt, rounding, backend=method)
     return calls
-
-
-def seconds(call: Callable[[], Tensor], device: torch.device) -> float:
-    """Time of a call: the mean of a turn."""
-
-    def mean(calls: int) -> float:
-        begin = time.perf_counter()
-        for _ in range(calls):
-            call()
-        synchronize(device)
-        return (time.perf_counter() - begin) / calls
-
-    return mean(max(1, round(TURN / mean(1))))
 
 
 def compare(
@@ -252,6 +244,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     every = os.cpu_count() or 1
     rows: list[Row] = []
     facts = []
+    turns = QUICK_TURNS if options.quick else TURNS
+    with TemporaryDirectory() as cache, process(1, cache) as pool:
+        every_family = pool.apply(families.measure, (options.device, turns, options.quick))
+    results.table(every_family, "families")
+    families.draw(every_family, results)
+    print(families.table(every_family), flush=True)
     for threads in sorted({1, every}) if options.device == "cpu" else [every]:
         with TemporaryDirectory() as cache, process(threads, cache) as pool:
             own, fact = pool.apply(measure, (options.device, threads, options.quick))
@@ -262,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings: dict[str, object] = {"seed": SEED, "device": options.device}
     if options.device == "cuda":
         settings["gpu"] = torch.cuda.get_device_name()
-    results.record({**settings, "measured": facts}, ["qtorch"])
+    results.record({**settings, "measured": facts}, PACKAGES)
     draw(rows, facts, results)
     print(table(rows, QUICK[-1] if options.quick else TARGET))
 

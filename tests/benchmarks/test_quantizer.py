@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness.tables import read
-from benchmarks.speed import quantizer, rounded_alike
+from benchmarks.speed import answers, families, quantizer, rivals
 from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.lowprecision import quantize
 
@@ -40,19 +41,19 @@ def backends(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         rounded: Tensor = original(x, fmt, *arguments)
         return rounded
 
-    named: dict[str, Any] = dict.fromkeys(rounded_alike.METHODS, eager)
+    named: dict[str, Any] = dict.fromkeys(answers.METHODS, eager)
 
     def by_name(x: Tensor, fmt: FloatFormat, *arguments: Any, backend: str) -> Tensor:
         rounded: Tensor = named[backend](x, fmt, *arguments)
         return rounded
 
-    monkeypatch.setattr(rounded_alike, "quantize", by_name)
+    monkeypatch.setattr(answers, "quantize", by_name)
     return named
 
 
 def test_equal_answers_pass(backends: dict[str, Any]) -> None:
     for fmt in quantizer.FORMATS:
-        rounded_alike.check(fmt, CPU, rounded_alike.METHODS)
+        answers.check(fmt, CPU, answers.METHODS)
 
 
 @pytest.mark.parametrize(
@@ -76,16 +77,16 @@ def test_one_other_number_is_found(
 
     backends[backend] = wrong
     with pytest.raises(RuntimeError, match=message):
-        rounded_alike.check(FORMAT, CPU, rounded_alike.METHODS)
+        answers.check(FORMAT, CPU, answers.METHODS)
     if backend == "qpytorch":
-        rounded_alike.check(FORMAT, CPU, rounded_alike.METHODS[:2])
+        answers.check(FORMAT, CPU, answers.METHODS[:2])
 
 
 def test_zeros_of_other_signs_differ_and_nan_does_not() -> None:
     nans = torch.tensor([0x7FC00000, 0x7F800001], dtype=torch.int32).view(torch.float32)
-    rounded_alike._require_equal(nans, nans.flip(0), "two")
+    answers.require_equal(nans, nans.flip(0), "two")
     with pytest.raises(RuntimeError, match="two differ in 1 of 2 numbers"):
-        rounded_alike._require_equal(torch.tensor([0.0, 1.0]), torch.tensor([-0.0, 1.0]), "two")
+        answers.require_equal(torch.tensor([0.0, 1.0]), torch.tensor([-0.0, 1.0]), "two")
 
 
 def test_biased_stochastic_rounding_is_found(backends: dict[str, Any]) -> None:
@@ -97,10 +98,10 @@ def test_biased_stochastic_rounding_is_found(backends: dict[str, Any]) -> None:
 
     backends["qpytorch"] = pushed
     with pytest.raises(RuntimeError, match=r"of 1\.0125.* to 1-4-3: .* have different means"):
-        rounded_alike.check_stochastic(FORMAT, CPU)
+        answers.check_stochastic(FORMAT, CPU)
     backends["qpytorch"] = lambda x, fmt, *_: eager(x, fmt)
     with pytest.raises(RuntimeError, match=r"to 1-4-3 does not go to both neighbours"):
-        rounded_alike.check_stochastic(FORMAT, CPU)
+        answers.check_stochastic(FORMAT, CPU)
 
 
 def test_every_configuration_rounds_to_both_formats(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,4 +138,23 @@ def test_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [(row["method"], row["rounding"]) for row in rows[: len(names)]] == names
     assert len(rows) == len(measured) * len(quantizer.QUICK) * len(quantizer.FORMATS) * len(names)
     assert (tmp_path / "quantizer.png").stat().st_size > 0
-    assert "| threads | rounding | format |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| threads | rounding | format |" in printed
+    assert "| format | compiled, nearest (us) |" in printed
+    every = read(tmp_path / "quantizer_families.csv")
+    assert {row["format"] for row in every} == set(families.QUICK_NAMES)
+    assert {(row["method"], row["rounding"]) for row in every} >= {families.COPY, *families.OURS}
+    assert (tmp_path / "quantizer_families.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", families.NAMES)
+def test_others_round_the_same(name: str) -> None:
+    x = families.numbers((16, 256), CPU)
+    found = rivals.rivals(name)
+    families.check(name, x, {(package, "nearest"): partial(f, x) for package, f in found.items()})
+
+
+def test_who_rounds_otherwise_is_found() -> None:
+    x = families.numbers((16, 256), CPU)
+    with pytest.raises(RuntimeError, match="ours and another's mxfp4 differ"):
+        families.check("mxfp4", x, {("another", "nearest"): lambda: x})

@@ -22,7 +22,9 @@ _PROBE: Final = 2**20
 """Numbers of the tensor that a kernel is compiled with: the compiler decides by the first size
 whether a kernel uses several threads."""
 
-_OPTIONS: Final[dict[str, str | int | bool | Callable[..., Any]]] = {"realize_opcount_threshold": 7}
+_OPTIONS: Final[dict[str, str | int | bool | Callable[..., Any]]] = {
+    "realize_opcount_threshold": 15
+}
 """A scale is computed once a block, not again for every vector of its numbers: what takes more
 operations than this is kept."""
 

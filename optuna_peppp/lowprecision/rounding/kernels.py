@@ -32,9 +32,9 @@ Equations:
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,12 +52,16 @@ def parameters(device: torch.device, *values: float) -> Tensor:
 
     Integers are themselves, floats the bits of a float32; what is beyond its range is infinity.
     """
-    with np.errstate(over="ignore"):
-        bits = [
-            value if isinstance(value, int) else int(np.float32(value).view(np.int32))
-            for value in values
-        ]
+    bits = [value if isinstance(value, int) else _bits(value) for value in values]
     return torch.tensor(bits, dtype=torch.int32, device=device)
+
+
+def _bits(value: float) -> int:
+    try:
+        (bits,) = struct.unpack("i", struct.pack("f", value))
+    except OverflowError:
+        return 0x7F800000
+    return int(bits)
 
 
 def format_parameters(fmt: FloatFormat, device: torch.device) -> Tensor:
@@ -80,7 +84,7 @@ def random_keys(device: torch.device, generator: torch.Generator | None = None) 
 def round_elements(x: Tensor, keys: Tensor | None, fmt: Tensor) -> Tensor:
     """Rounds float32 numbers to nearest by (3), or with :func:`random_keys` by (4)."""
     kept, min_normal, largest = fmt.unbind()
-    addend = (~kept + 1) >> 1 if keys is None else random_bits(x, keys) & ~kept
+    addend = (~kept + 1) >> 1 if keys is None else random_bits(x, keys).bitwise_and_(~kept)
     return add_and_cut(x, addend, kept, min_normal, largest)
 
 
@@ -95,12 +99,13 @@ def add_and_cut(
     # In integers as far as possible: copysign and a clamp that lets NaN pass take longer.
     bits = x.view(torch.int32)
     sign = bits & SIGN
-    subnormal = ((bits & ~SIGN) - min_normal) >> 31  # all ones where it is
-    shift = (subnormal & (sign | min_normal)).view(torch.float32)  # t of (5), 0 elsewhere
-    magnitude = ((x + shift).view(torch.int32) + addend) & (kept & ~SIGN)  # (3) or (4)
-    rounded = (torch.minimum(magnitude, largest) | sign).view(torch.float32)  # (6), then (5)
+    # In place, as eagerly the memory that is asked for takes longer than the arithmetic.
+    subnormal = (bits & ~SIGN).sub_(min_normal).bitwise_right_shift_(31)  # all ones where it is
+    shift = subnormal.bitwise_and_(sign | min_normal).view(torch.float32)  # t of (5), 0 elsewhere
+    magnitude = (x + shift).view(torch.int32).add_(addend).bitwise_and_(kept & ~SIGN)  # (3) or (4)
+    rounded = magnitude.clamp_(max=largest).bitwise_or_(sign).view(torch.float32)  # (6), then (5)
     # Zeros of either sign and NaN are their own rounding.
-    return torch.where(x.abs() > 0, rounded - shift, x)
+    return torch.where(x.abs() > 0, rounded.sub_(shift), x)
 
 
 def random_bits(x: Tensor, keys: Tensor, dim: int = -1) -> Tensor:
@@ -120,9 +125,9 @@ def random_bits(x: Tensor, keys: Tensor, dim: int = -1) -> Tensor:
         positions = positions.view(x.movedim(dim, -1).shape).movedim(-1, dim)
     else:
         positions = positions.view(x.shape)
-    bits = (positions + keys[0]) * (GOLDEN_RATIO - 2**32)
-    bits = bits ^ ((bits >> 16) & 0xFFFF)
-    bits = bits * 0x7FEB352D + keys[1]
-    bits = bits ^ ((bits >> 15) & 0x1FFFF)
-    bits = bits * (0x846CA68B - 2**32)
-    return bits ^ ((bits >> 16) & 0xFFFF)
+    bits = (positions + keys[0]).mul_(GOLDEN_RATIO - 2**32)
+    bits.bitwise_xor_((bits >> 16).bitwise_and_(0xFFFF))
+    bits.mul_(0x7FEB352D).add_(keys[1])
+    bits.bitwise_xor_((bits >> 15).bitwise_and_(0x1FFFF))
+    bits.mul_(0x846CA68B - 2**32)
+    return bits.bitwise_xor_((bits >> 16).bitwise_and_(0xFFFF))

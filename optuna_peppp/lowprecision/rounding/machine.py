@@ -53,17 +53,18 @@ def round_machine(x: Tensor, keys: Tensor | None, fmt: Tensor) -> Tensor:
     """Rounds float32 numbers to nearest by (1) and (2), or with random keys by (4)."""
     kept, min_normal, ties, largest, over = fmt.unbind()
     bits = x.view(torch.int32)
-    sign, magnitude = bits & SIGN, bits & ~SIGN
+    sign = bits & SIGN
     if keys is None:
-        binades = torch.maximum(magnitude & _INFINITY, min_normal) - min_normal  # (2)
-        near, step = (magnitude - binades).view(torch.float32), ties.view(torch.float32)
-        rounded = ((near + step) - step).view(torch.int32) + binades  # (1)
+        magnitude = bits & ~SIGN
+        binades = (magnitude & _INFINITY).clamp_(min=min_normal).sub_(min_normal)  # (2)
+        near, step = magnitude.sub_(binades).view(torch.float32), ties.view(torch.float32)
+        rounded = near.add_(step).sub_(step).view(torch.int32).add_(binades)  # (1)
     else:
-        addend = random_bits(x, keys) & ~kept
+        addend = random_bits(x, keys).bitwise_and_(~kept)
         unbounded = torch.full_like(largest, _INFINITY)
         rounded = add_and_cut(x, addend, kept, min_normal, unbounded).view(torch.int32) & ~SIGN
-    rounded = torch.where(rounded > largest, over, rounded)
-    return torch.where(x == x, (rounded | sign).view(torch.float32), x)
+    rounded = torch.where(rounded > largest, over, rounded).bitwise_or_(sign)
+    return torch.where(x == x, rounded.view(torch.float32), x)
 
 
 def element_parameters(element: MachineFloat | Integer, device: torch.device) -> Tensor:
@@ -92,12 +93,15 @@ def round_in_block(
     kept, min_normal, places, largest, zero = element.unbind()
     if keys is None:
         bits = x.view(torch.int32)
-        ties = (torch.maximum(bits & _INFINITY, min_normal) + places).view(torch.float32)  # (3)
-        rounded = torch.minimum((x.abs() + ties) - ties, largest.view(torch.float32))  # (1)
-        rounded = (rounded.view(torch.int32) | (bits & SIGN)).view(torch.float32)
+        ties = (bits & _INFINITY).clamp_(min=min_normal).add_(places).view(torch.float32)  # (3)
+        rounded = x.abs().add_(ties).sub_(ties).clamp_(max=largest.view(torch.float32))  # (1)
+        rounded = rounded.view(torch.int32).bitwise_or_(bits & SIGN).view(torch.float32)
     else:
-        addend, unbounded = random_bits(x, keys, dim) & ~kept, torch.full_like(largest, _INFINITY)
+        addend, unbounded = (
+            random_bits(x, keys, dim).bitwise_and_(~kept),
+            torch.full_like(largest, _INFINITY),
+        )
         rounded = add_and_cut(x, addend, kept, min_normal, unbounded)
         bound = largest.view(torch.float32)
-        rounded = rounded.clamp(-bound, bound)
-    return rounded * scale + zero.view(torch.float32)
+        rounded.clamp_(-bound, bound)
+    return rounded.mul_(scale).add_(zero.view(torch.float32))

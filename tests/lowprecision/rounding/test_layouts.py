@@ -9,11 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from optuna_peppp.configurations.notation import parse_format
 from optuna_peppp.lowprecision import quantize
 from optuna_peppp.lowprecision.rounding.compiling import Kernel, can_compile
+from optuna_peppp.lowprecision.rounding.kernels import random_keys
 from optuna_peppp.lowprecision.rounding.machine import round_machine
 from optuna_peppp.lowprecision.rounding.maps import mapped
-from optuna_peppp.lowprecision.rounding.quantize import ROUNDINGS, Backend, Rounding
+from optuna_peppp.lowprecision.rounding.quantize import (
+    ROUNDINGS,
+    Backend,
+    Rounding,
+    TensorFormat,
+    on_device,
+)
 from optuna_peppp.lowprecision.rounding.scales import microscaled, minmax, nvfp4, scaled
 from tests.lowprecision.rounding.conftest import assert_equal
 
@@ -146,3 +154,25 @@ def test_one_graph_serves_all_formats_of_a_kind() -> None:
     for name in ("float8-e4m3@tensor", "float8-e5m2@tensor", "int8@tensor"):
         quantize(IMAGES, name, backend="compiled")
     assert len(graphs._debug_get_cache_entry_list(scaled.__code__)) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("name", ["bfloat16", "mxfp8-e4m3", "nvfp4", "dynamic4@128", "int8@32x32"])
+def test_part_of_a_larger_graph_rounds_the_same(name: str, rounding: Rounding) -> None:
+    """Sizes that the compiler knows, and blocks along the channels of images."""
+    if not can_compile(quiet=True):
+        pytest.skip("torch.compile does not work here: it needs a C++ compiler")
+    cpu = torch.device("cpu")
+    fmt = on_device(parse_format(name), cpu, rounding, "compiled")
+    keys = random_keys(cpu, torch.Generator().manual_seed(0)) if rounding == "stochastic" else None
+    images = (IMAGES[:2], IMAGES[:, :32].to(memory_format=torch.channels_last))
+
+    def some(tensors: tuple[Tensor, ...], fmt: TensorFormat, keys: Tensor | None) -> list[Tensor]:
+        return [fmt.round(torch.relu(x), keys, axis) for x in tensors for axis in (1, None)]
+
+    importlib.import_module("torch._dynamo").reset()  # of so many graphs it makes no more
+    compiled = torch.compile(some, dynamic=False, fullgraph=True)
+    for ours, theirs in zip(compiled(images, fmt, keys), some(images, fmt, keys), strict=True):
+        assert_equal(ours, theirs)
+        assert ours.stride() == theirs.stride()

@@ -1,9 +1,4 @@
-"""Whether everybody rounds alike, before anything is timed.
-
-Compiled and eager agree bit for bit, with one seed where rounding is stochastic; nearest is
-QPyTorch's bit for bit on finite numbers; stochastically both go to the same two neighbours, with
-the same mean.
-"""
+"""Whether those who round give the same answers."""
 
 from __future__ import annotations
 
@@ -18,8 +13,8 @@ from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.lowprecision import quantize
 from optuna_peppp.lowprecision.rounding.quantize import ROUNDINGS, Backend
 
-SEED: Final = 0
 METHODS: Final[tuple[Backend, ...]] = ("compiled", "eager", "qpytorch")
+SEED: Final = 0
 
 
 def check(fmt: FloatFormat, device: torch.device, methods: Sequence[Backend]) -> None:
@@ -37,12 +32,12 @@ def check(fmt: FloatFormat, device: torch.device, methods: Sequence[Backend]) ->
             quantize(x, fmt, rounding, torch.Generator(device).manual_seed(SEED), backend=backend)
             for backend in METHODS[:2]
         )
-        _require_equal(compiled, eager, f"compiled and eager {rounding} of {fmt}")
+        require_equal(compiled, eager, f"compiled and eager {rounding} of {fmt}")
     if "qpytorch" in methods:
         # Elsewhere they differ on purpose.
         finite = x[x.isfinite() & (x != 0)]
         ours, theirs = (quantize(finite, fmt, backend=b) for b in ("eager", "qpytorch"))
-        _require_equal(ours, theirs, f"ours and QPyTorch's nearest of {fmt}")
+        require_equal(ours, theirs, f"ours and QPyTorch's nearest of {fmt}")
         check_stochastic(fmt, device)
 
 
@@ -67,7 +62,12 @@ def check_stochastic(fmt: FloatFormat, device: torch.device) -> None:
             raise RuntimeError(f"{what}: ours and QPyTorch's have different means")
 
 
-def _require_equal(one: Tensor, other: Tensor, what: str) -> None:
+def require_equal(one: Tensor, other: Tensor, what: str) -> None:
+    """Compares bits.
+
+    Raises:
+        RuntimeError: They differ.
+    """
     # Bit patterns tell -0.0 from 0.0; NaN has many, and any is as good.
     equal = (one.view(torch.int32) == other.view(torch.int32)) | (one.isnan() & other.isnan())
     if not bool(equal.all()):
