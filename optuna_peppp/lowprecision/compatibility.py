@@ -126,7 +126,7 @@ def set_checkpoint_classes(frame: Any, function: Any) -> None:
 
 def in_the_graph(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A function that a compiler calls while it makes a graph, and does not look into."""
-    allowed: Callable[..., Tensor] = torch._dynamo.allow_in_graph(function)
+    allowed: Callable[..., Tensor] = torch._dynamo.allow_in_graph(function)  # type: ignore[no-untyped-call]
     return allowed
 
 

@@ -52,7 +52,7 @@ class Numbers(NamedTuple):
     """So many numbers of a role: of a tensor, or of all that a module returned."""
 
     role: Role
-    count: int
+    size: int
     module: str = ""
 
 
@@ -84,7 +84,7 @@ class Counts:
         exempt = exempt_modules(self.kinds, recipe) if self.kinds else {}
 
         def bits(numbers: Numbers) -> float:
-            return numbers.count * _bits(numbers, recipe, exempt.get(numbers.module))
+            return numbers.size * _bits(numbers, recipe, exempt.get(numbers.module))
 
         of: dict[Role, list[float]] = {"weight_gradients": [], "momentum": [], "accumulators": []}
         for numbers in self.optimizer:
@@ -112,7 +112,7 @@ def _bits(numbers: Numbers, recipe: Recipe, exemption: int | None) -> float:
     fmt = formats.get(role)
     if role == "activations":
         fmt = formats.get("saved", fmt)
-    elif role == "momentum" and not recipe.rounds_state(numbers.count):
+    elif role == "momentum" and not recipe.rounds_state(numbers.size):
         fmt = None
     elif role == "weights" and _is_part_of(fmt, formats.get("accumulators")):
         return 0.0

@@ -19,12 +19,13 @@ from typing import Any, Final
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from optuna_peppp.configurations.roles import Role
 from optuna_peppp.lowprecision.compatibility import (
     in_the_graph,
     saved_tensors_seen,
     storage_key,
 )
-from optuna_peppp.lowprecision.rounding.scheme import Role, Rounder
+from optuna_peppp.lowprecision.rounding.scheme import Rounder
 from optuna_peppp.lowprecision.simulation.straight_through import (
     is_rounded,
     leaves_of,

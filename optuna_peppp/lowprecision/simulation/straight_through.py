@@ -10,8 +10,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from optuna_peppp.configurations.roles import Role
 from optuna_peppp.lowprecision.compatibility import tree_flatten, tree_unflatten
-from optuna_peppp.lowprecision.rounding.scheme import Role, Rounder
+from optuna_peppp.lowprecision.rounding.scheme import Rounder
 
 _HIGHER: Final = 2**20
 """Where the streams of second derivatives begin: no network has so many tensors."""
