@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from optuna_peppp.lowprecision.training.experiment import Experiment
 
 
-_SETTINGS: Final = ("learning_rate", "optimizer")
+_SETTINGS: Final = ("optimizer", "learning_rate")
 """What may be tuned besides formats."""
 
 

@@ -68,6 +68,7 @@ def test_the_plan_holds_every_configuration_of_every_experiment(tmp_path: Path) 
         "batch_size": 8,
         "momentum": 0.9,
         "weight_decay": 5e-4,
+        "optimizer": "sgd",
         "rounding": "nearest",
         "test_fraction": 0.2,
         "format_a": ["1-4-3", "1-5-3"],

@@ -144,6 +144,7 @@ def test_an_export_is_what_was_measured(tmp_path: Path, storage: str) -> None:
             "memory": str(m.memory),
             "seed": str(m.experiment.seed),
             "epochs": "1",
+            "optimizer": "sgd",
             "rounding": "stochastic",
             "batch_size": "32",
             "image_size": "8",

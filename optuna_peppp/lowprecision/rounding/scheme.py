@@ -26,6 +26,17 @@ from optuna_peppp.lowprecision.rounding.kernels import GOLDEN_RATIO, random_keys
 from optuna_peppp.lowprecision.rounding.quantize import TensorFormat, on_device
 from optuna_peppp.text import quoted
 
+__all__ = [
+    "CHOICES",
+    "DEFAULT_SCHEME",
+    "Choice",
+    "Quantizer",
+    "Role",
+    "Rounder",
+    "RoundingScheme",
+    "as_quantizer",
+]
+
 Choice = Literal["A", "B"] | None
 """Format A, Format B, or None for float32."""
 

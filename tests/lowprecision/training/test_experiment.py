@@ -83,6 +83,7 @@ def test_an_experiment_comes_back_from_its_settings() -> None:
         "rounding": "stochastic",
         "seed": 3,
         "test_fraction": 0.2,
+        "optimizer": "sgd",
     }
     assert Experiment.from_settings(stored) == experiment
     assert Experiment.from_settings(stored, "cpu:0") == replace(experiment, device="cpu:0")
@@ -201,6 +202,7 @@ def test_settings_are_pythons_own() -> None:
         "rounding": "stochastic",
         "seed": 2**63,
         "test_fraction": 0.25,
+        "optimizer": "sgd",
         "device": "cpu",
     }
     stored = asdict(experiment)
