@@ -159,10 +159,12 @@ def test_a_fit_as_text() -> None:
     errors = np.array([[0.2, 0.4, 0.3, 0.1], [0.4, 0.8, 0.6, 0.2], [0.1, 0.2, 0.1, 0.1]])
     matrix = ErrorMatrix(SPACE, ("a", "b", "c"), errors, np.ones((3, 4)))
     meta = MetaModel.fit(matrix, rank=2)
-    first, rank, prior = fit_as_text(meta, matrix).splitlines()
+    first, rank, prior, committee = fit_as_text(meta, matrix).splitlines()
     assert first == "Learned from 3 tasks and 4 configurations, 100.0% of their errors measured."
     assert rank == "Embeddings: rank 2, as asked for."
     assert prior.startswith("Factor models of the tasks, by rank and weight: 2: 100%.")
+    assert committee.startswith("What to measure next: all of posterior, aligned worlds, ")
+    assert "a measurement gains on 3 past tasks: all: " in committee
     chosen = MetaModel.fit(matrix)
     assert fit_as_text(chosen, matrix) == f"{first}\n{chosen.selection}"
     assert chosen.selection.startswith("Embeddings: rank 2, as in the paper's runs.")
