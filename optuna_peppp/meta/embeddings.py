@@ -27,14 +27,12 @@ class Embedded:
     """Embeddings of d configurations, from n tasks.
 
     Attributes:
-        errors: Shape (n, d); where a task was measured in part, its completion.
         embeddings: Shape (d, k), orthonormal columns, the strongest first; the largest entry of
             every column is positive.
         noise: Shape (d,), standard deviation of what they leave unexplained.
         selection: How rank and shrinkage were chosen, in words.
     """
 
-    errors: NDArray[np.float64]
     embeddings: NDArray[np.float64]
     noise: NDArray[np.float64]
     selection: str
@@ -58,12 +56,12 @@ class Embedded:
         else:
             completed = Completed.of(errors, rank=rank, shrinkage=shrinkage)
             selection = str(completed.selection)
-            errors, embeddings = completed.matrix, completed.embeddings
+            embeddings = completed.embeddings
             noise = _noise_held_out(completed.residuals)
         # The SVD leaves signs open.
         largest = np.abs(embeddings).argmax(axis=0)
         embeddings = embeddings * np.sign(embeddings[largest, np.arange(rank)])
-        return cls(errors, embeddings, noise, selection)
+        return cls(embeddings, noise, selection)
 
 
 def _noise(errors: NDArray[np.float64], embeddings: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -43,8 +43,8 @@ class MetaModel:
     Attributes:
         space: The d configurations.
         tasks: Names of the n tasks it learned from.
-        errors: Shape (n, d), the errors it learned from; where a task was measured in part, its
-            completion of rank k. Read-only, as all arrays here.
+        errors: Shape (n, d), the errors it learned from; where a task was measured in part, what
+            the prior expects of the rest. Read-only, as all arrays here.
         embeddings: Shape (d, k), Y: orthonormal columns, the strongest first.
         mean: Shape (d,), the mean error of every configuration over tasks.
         noise: Shape (d,), what the rank leaves unexplained of every configuration's error, a
@@ -98,8 +98,9 @@ class MetaModel:
         For the embeddings, a matrix with missing entries is completed first, by SoftImpute of
         what main effects of tasks and configurations leave over; a shrinkage that is not given is
         chosen by cross-validation on the observed entries. The prior is learned from the observed
-        entries alone, by factor analysis, judged by tasks that are left out; who votes on what to
-        measure, by past tasks that are played through. ``selection`` tells the outcomes. Tasks
+        entries alone, by factor analysis, judged by tasks that are left out; what it expects of
+        what was not measured completes ``errors``. Who votes on what to measure is learned by
+        playing past tasks through. ``selection`` tells the outcomes. Tasks
         without any measurement are left out.
 
         Args:
@@ -126,13 +127,14 @@ class MetaModel:
         matrix = matrix.rows(measured)
         learned = learn(matrix.errors, rank=rank, test_images=images)
         embedded = Embedded.of(matrix, rank=rank, shrinkage=shrinkage)
-        played = Played.through(matrix, embedded.errors, learned, images)
+        errors = learned.prior.completed(matrix.errors, images)
+        played = Played.through(matrix, errors, learned, images)
         return cls(
             matrix.space,
             matrix.tasks,
-            embedded.errors,
+            errors,
             embedded.embeddings,
-            embedded.errors.mean(axis=0),
+            errors.mean(axis=0),
             embedded.noise,
             learned.prior,
             f"Embeddings: {embedded.selection}\n{learned}\n{played}",

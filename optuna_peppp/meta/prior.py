@@ -126,6 +126,27 @@ class TaskPrior:
             self.transform,
         )
 
+    def completed(
+        self, errors: NDArray[np.float64], test_images: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """Errors of tasks, and where one was measured in part, what to expect of the rest.
+
+        Args:
+            errors: Shape (n, d), in [0, 1], NaN where it was not measured.
+            test_images: Shape (n,), how many images a task's errors are counted on, where known.
+
+        Returns:
+            Shape (n, d), in [0, 1].
+        """
+        filled = errors.copy()
+        unknown = np.isnan(errors)
+        for row in np.flatnonzero(unknown.any(axis=1)).tolist():
+            known = np.flatnonzero(~unknown[row])
+            images = None if test_images is None else int(test_images[row])
+            posterior = self.condition(known, errors[row, known], test_images=images)
+            filled[row, unknown[row]] = posterior.moments().mean[unknown[row]].clip(0.0, 1.0)
+        return filled
+
     def _noise(self, model: FactorModel, test_images: int | None) -> NDArray[np.float64]:
         """Shape (d,), variance of a new measurement around a model's signal."""
         if test_images is None:
