@@ -62,8 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if getattr(options, option) < 1:
             parser.error(f"--{option} must be at least 1; got {getattr(options, option)}")
     folder, found = script.folder(options, "compare"), list[Row]()
-    for corpus in dict.fromkeys((*options.corpus, *CORPORA)):
-        runs, asked = folder / Path(corpus).stem, corpus in options.corpus
+    # By the name of their results: a corpus of ours may have been asked for by another path.
+    for name, corpus in {Path(each).stem: each for each in (*CORPORA, *options.corpus)}.items():
+        runs, asked = folder / name, corpus in options.corpus
         if not (asked or runs.exists()):
             continue
         if corpus in CORPORA and corpus.endswith(".csv") and not Path(corpus).exists():

@@ -62,47 +62,32 @@ def random_tasks(n: int, d: int) -> tuple[Any, Any]:
     return rng.random((n, d)), np.array([scale(row) for row in rng.random((n, d))])
 
 
-@pytest.mark.parametrize("chosen", [[], [3], [5, 0, 5], [1, 2, 4, 6]])
-def test_growth_is_the_difference_of_hypervolumes(chosen: list[int]) -> None:
-    errors, memory = random_tasks(4, 8)
-    gained = orders.growth(errors, memory, chosen)
-    for row in range(4):
-        points = np.column_stack((memory[row], errors[row]))
-        before = pareto.hypervolume(points[chosen], REFERENCE)
-        for index in range(8):
-            after = pareto.hypervolume(points[[*chosen, index]], REFERENCE)
-            assert gained[row, index] == pytest.approx(after - before, abs=1e-12)
-
-
 def test_the_portfolio_by_hand() -> None:
-    memory = np.array([[0.0, 0.5, 1.0, 1.0]])
-    errors = np.array([[0.8, 0.5, 0.1, 0.2]])
+    memory, errors = np.array([0.0, 0.5, 1.0, 1.0]), np.array([0.8, 0.5, 0.1, 0.2])
     # 0.275, 0.21 and 0.045 + 0.04 of area: the second dominates most alone, then the first adds
     # 0.5 x 0.2, then the third 0.05 x 0.4. The last adds nothing, and comes as if it were alone.
-    assert orders.portfolio(errors, memory, 4) == [1, 0, 2, 3]
-    np.testing.assert_array_equal(orders.positions(errors, memory), [[1, 0, 2, 3]])
+    assert orders.portfolio(errors, memory) == [1, 0, 2, 3]
+    np.testing.assert_array_equal(orders.positions(errors[None], memory[None]), [[1, 0, 2, 3]])
 
 
 def test_the_portfolio_gains_most_each_time() -> None:
-    errors, memory = random_tasks(5, 9)
+    errors, memory = (every[0] for every in random_tasks(1, 9))
 
     def area(chosen: list[int]) -> float:
-        points = np.stack((memory, errors), axis=2)[:, chosen]
-        return float(np.mean([pareto.hypervolume(task, REFERENCE) for task in points]))
+        return pareto.hypervolume(np.column_stack((memory, errors))[chosen], REFERENCE)
 
-    order = orders.portfolio(errors, memory, 9)
+    order = orders.portfolio(errors, memory)
     assert sorted(order) == list(range(9))
     for count in range(4):
         best = max(area([*order[:count], index]) for index in range(9))
         assert area(order[: count + 1]) == pytest.approx(best)
 
 
-def test_one_past_task_has_the_same_portfolio_and_ranks(matrix: ErrorMatrix) -> None:
+def test_the_average_rank_of_one_task_is_its_portfolio(matrix: ErrorMatrix) -> None:
     few = tasks.new_task(matrix.rows([0, 3]), 0)
-    fixed = [start(few, 0) for start in (orders.static_portfolio, orders.average_rank)]
-    first, second = ([choose([0] * count, []) for count in range(12)] for choose in fixed)
-    assert first == second
-    assert sorted(first) == list(range(12))
+    choose = orders.average_rank(few, 0)
+    (own,), (memory,) = few.complete
+    assert [choose([0] * count, []) for count in range(12)] == orders.portfolio(own, memory)
 
 
 @pytest.mark.filterwarnings("ignore")

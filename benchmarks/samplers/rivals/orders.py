@@ -1,13 +1,7 @@
 """Fixed orders that past tasks tell, whatever is measured: zero-shot rivals.
 
-Notation: past task t has errors e_t (d,) and memory m_t (d,), scaled to [0, 1]. After the choice S
-it dominates, up to the reference (1.05, 1), an area under the staircase of S,
-
-    f_t(m) = min(1, min over s in S with m_ts <= m of e_ts),                                     (1)
-
-which configuration j enlarges by
-
-    g_tj = integral from m_tj to 1.05 of max(f_t(m) - e_tj, 0) dm.                               (2)
+They rank configurations by their place in the portfolio of each past task alone: the order in which
+each next one lets the task's dominated area grow most (:mod:`optuna_peppp.growth`).
 """
 
 from __future__ import annotations
@@ -18,41 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.samplers.tasks import Choose, NewTask
-from optuna_peppp.pareto import REFERENCE
+from optuna_peppp.growth import growth
 
 Array = NDArray[np.float64]
 
 
-def growth(errors: Array, memory: Array, chosen: list[int]) -> Array:
-    """What every configuration adds to every task's dominated area, Eq. 2: all of shape (n, d)."""
-    edge, top = REFERENCE
-    order = np.argsort(memory[:, chosen], axis=1, kind="stable")
-    starts = np.take_along_axis(memory[:, chosen], order, axis=1)
-    levels = np.take_along_axis(errors[:, chosen], order, axis=1)
-    first = np.zeros((len(errors), 1))
-    levels = np.minimum.accumulate(np.hstack((first + top, levels)), axis=1)  # Eq. 1.
-    starts = np.hstack((first - np.inf, starts))
-    ends = np.hstack((starts[:, 1:], first + edge))
-    gained = np.zeros_like(errors)
-    for start, end, level in zip(starts.T, ends.T, levels.T, strict=True):
-        width = end[:, None] - np.maximum(start[:, None], memory)
-        gained += np.maximum(width, 0.0) * np.maximum(level[:, None] - errors, 0.0)
-    return gained
+def portfolio(errors: Array, memory: Array) -> list[int]:
+    """The order in which a task of errors and memory (d,) wants its configurations measured.
 
-
-def portfolio(errors: Array, memory: Array, count: int) -> list[int]:
-    """The order in which the tasks, taken together, want their configurations measured.
-
-    Each time the configuration that adds most to the mean dominated area. Once nothing adds to it,
-    the others follow in the same way, as if nothing had been chosen.
+    Once nothing adds to the dominated area, the others follow in the same way, as if nothing had
+    been chosen.
     """
     chosen: list[int] = []
     counting: list[int] = []
-    while len(chosen) < count:
-        gained = growth(errors, memory, counting).mean(axis=0)
-        gained[chosen] = -np.inf
-        best = int(gained.argmax())
-        if counting and gained[best] <= 0:
+    while len(chosen) < len(errors):
+        grown = growth(memory, errors[None], memory[counting], errors[None, counting])[0]
+        grown[chosen] = -np.inf
+        best = int(grown.argmax())
+        if counting and grown[best] <= 0:
             counting = []
             continue
         chosen.append(best)
@@ -61,25 +38,17 @@ def portfolio(errors: Array, memory: Array, count: int) -> list[int]:
 
 
 def positions(errors: Array, memory: Array) -> Array:
-    """Shape (n, d), the place of every configuration in the portfolio of every task alone."""
+    """Shape (n, d), the place of every configuration in the portfolio of every task."""
     places = np.empty(errors.shape)
-    for row, own in enumerate(places):
-        own[portfolio(errors[[row]], memory[[row]], len(own))] = np.arange(len(own))
+    for own, *task in zip(places, errors, memory, strict=True):
+        own[portfolio(*task)] = np.arange(len(own))
     return places
-
-
-def _following(order: list[int]) -> Choose:
-    return lambda indices, errors: order[len(indices)]
-
-
-def static_portfolio(task: NewTask, seed: int) -> Choose:
-    """The past tasks' portfolio."""
-    return _following(portfolio(*task.complete, count=len(task.errors)))
 
 
 def average_rank(task: NewTask, seed: int) -> Choose:
     """By the mean place in the past tasks' own portfolios."""
-    return _following(positions(*task.complete).mean(axis=0).argsort(kind="stable").tolist())
+    order = positions(*task.complete).mean(axis=0).argsort(kind="stable").tolist()
+    return lambda indices, errors: int(order[len(indices)])
 
 
 def syne_tune(task: NewTask, seed: int) -> Choose:
