@@ -18,8 +18,13 @@ by the ridge fit of y - e_t[S] on (1, e_t[S]) under noise sigma^2, whose misfit 
     w_t = e_t + (y - e_t[S])' (K_SS + N_S)^-1 K_S.,                                              (3)
     q_t = (y - e_t[S])' (K_SS + N_S)^-1 (y - e_t[S]),                                            (4)
 
-with K = L L' in Eqs. 3 and 4. Either way worlds count by exp(-q_t / 2 T), the likelihood tempered:
-of n draws in d dimensions, one would otherwise have all the weight after a few measurements.
+with K = L L' in Eqs. 3 and 4. Of r = y - e_t[S] and the rows L_S of L, by Woodbury's identity,
+
+    z = L_S' (L_S L_S' + N_S)^-1 r = (I + L_S' N_S^-1 L_S)^-1 L_S' N_S^-1 r,                     (5)
+    w_t = e_t + L z,   q_t = r' N_S^-1 (r - L_S z).                                              (6)
+
+Either way worlds count by exp(-q_t / 2 T), the likelihood tempered: of n draws in d dimensions, one
+would otherwise have all the weight after a few measurements.
 """
 
 from __future__ import annotations
@@ -128,11 +133,12 @@ class Worlds:
     def conditioned(self, indices: NDArray[np.intp], errors: NDArray[np.float64]) -> Drawn:
         """By Matheron's rule (Eqs. 3 and 4); arguments as of :meth:`aligned`."""
         loadings = self.components[indices]
-        covariance = loadings @ loadings.T + np.diag(self.noise[indices])
         innovation = errors - self.errors[:, indices]
-        solved = np.linalg.solve(covariance, innovation.T).T
-        misfit = np.einsum("nm,nm->n", solved, innovation)
-        shifted = self.errors + (solved @ loadings) @ self.components.T
+        scaled = innovation / self.noise[indices]
+        inner = np.eye(loadings.shape[1]) + (loadings.T / self.noise[indices]) @ loadings
+        latent = np.linalg.solve(inner, loadings.T @ scaled.T).T  # Eq. 5
+        misfit = np.einsum("nm,nm->n", scaled, innovation - latent @ loadings.T)  # Eq. 6
+        shifted = self.errors + latent @ self.components.T
         return _drawn(shifted, misfit, _CONDITIONED)
 
 

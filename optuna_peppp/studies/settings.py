@@ -23,9 +23,8 @@ def check_settings(
     Raises:
         ValueError: A setting differs; the message names the first.
     """
-    stored = {**UNTOLD, **stored}
     for name in {**settings, **stored}:
-        before, now = stored.get(name), settings.get(name)
+        before, now = stored.get(name, UNTOLD.get(name)), settings.get(name)
         if before != now:
             raise ValueError(
                 f"{study} measures with {name} {_shown(before)}, not {_shown(now)}; ask for that "

@@ -179,10 +179,21 @@ def test_the_prior_is_that_of_the_measured_entries() -> None:
     for one, other in zip(meta.prior.models, learned.prior.models, strict=True):
         np.testing.assert_array_equal(one.mean, other.mean)
         np.testing.assert_array_equal(one.loadings, other.loadings)
-    # The completion, which fills the holes, has no part in it.
+    # SoftImpute's completion, which the embeddings are made of, has no part in it.
     shrunk = MetaModel.fit(matrix_of(errors), rank=2, shrinkage=1.0)
-    assert (shrunk.errors != meta.errors).any()
+    assert (shrunk.embeddings != meta.embeddings).any()
     assert_same_prior(shrunk, meta)
+
+
+def test_what_was_not_measured_is_what_the_prior_expects() -> None:
+    errors = hide(low_rank(12, 9, 2, noise=0.02), 0.3)
+    meta = MetaModel.fit(matrix_of(errors), rank=2)
+    for row, completed in zip(errors, meta.errors, strict=True):
+        known = ~np.isnan(row)
+        np.testing.assert_array_equal(completed[known], row[known])
+        posterior = meta.prior.condition(np.flatnonzero(known), row[known])
+        expected = posterior.moments().mean.clip(0.0, 1.0)
+        np.testing.assert_array_equal(completed[~known], expected[~known])
 
 
 def test_the_prior_expects_of_a_new_task_what_tasks_have_in_common() -> None:

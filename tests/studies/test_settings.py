@@ -31,3 +31,9 @@ def test_the_first_difference_is_named(change: dict[str, Any], difference: str) 
 def test_what_is_stored_and_not_asked_for_differs_too() -> None:
     with pytest.raises(ValueError, match="study 'x' measures with colour red, not None"):
         check_settings("study 'x'", STORED | {"colour": "red"}, STORED, "--storage")
+
+
+def test_older_studies_did_not_tell_their_optimizer() -> None:
+    check_settings("study 'x'", STORED, STORED | {"optimizer": "sgd"}, "--storage")
+    with pytest.raises(ValueError, match="study 'x' measures with optimizer sgd, not adamw"):
+        check_settings("study 'x'", STORED, STORED | {"optimizer": "adamw"}, "--storage")
