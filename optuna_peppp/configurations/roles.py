@@ -40,8 +40,8 @@ _EXEMPT: Final = ("weights", "activations", "activation_gradients", "saved")
 """Roles that belong to a module."""
 
 Kind = Literal["first", "last", "penultimate", "norm", "embedding"]
-"""Modules that are told apart: the first and the last whose weights are matrices; the one before the
-last with all that follow it, which return what the last one reads; and by what they are."""
+"""Modules that are told apart: the first and the last whose weights are matrices; the one before
+the last with all that follow it, which return what the last one reads; and by what they are."""
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
