@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks.speed.qpytorch_step import QPyTorchStep
 from optuna_peppp.configurations.names import Network
 from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.lowprecision import (
     ImageData,
     LowPrecisionModule,
@@ -39,7 +40,7 @@ LOSS_SCALE: Final = 1024.0
 """A power of two: QPyTorch multiplies by its inverse, where ours divides."""
 
 Name = tuple[str, Rounding | None]
-"""A method and how it rounds; in float32 nothing is rounded."""
+"""A method and how it rounds; a recipe says that itself, and in float32 nothing is rounded."""
 
 LOOP: Final[Name] = ("PyTorch loop", None)
 EAGER: Final[Name] = ("float32 eager", None)
@@ -47,7 +48,16 @@ COMPILED: Final[Name] = ("float32 compiled", None)
 OURS: Final[tuple[Name, ...]] = tuple(("compiled", rounding) for rounding in ROUNDINGS)
 REFERENCE: Final[tuple[Name, ...]] = tuple(("eager", rounding) for rounding in ROUNDINGS)
 QPYTORCH: Final[tuple[Name, ...]] = tuple(("QPyTorch", rounding) for rounding in ROUNDINGS)
-NAMES: Final = (LOOP, EAGER, COMPILED, *OURS, *REFERENCE, *QPYTORCH)
+RECIPES: Final = {
+    "mxfp8": Recipe.named("mxfp8"),
+    "nvfp4": Recipe.named("nvfp4"),
+    "dynamic8": Recipe.hardware(states="dynamic8@256"),
+}
+"""Recipes by the name that a step has; the last has optimizer states of 8 bits."""
+
+HARDWARE: Final[tuple[Name, ...]] = tuple((f"{name} compiled", None) for name in RECIPES)
+EAGER_HARDWARE: Final[tuple[Name, ...]] = tuple((f"{name} eager", None) for name in RECIPES)
+NAMES: Final = (LOOP, EAGER, COMPILED, *HARDWARE, *OURS, *REFERENCE, *QPYTORCH)
 
 STEPS: Final = {"plain3": 20, "resnet18": 3, "vgg11": 3}
 """Before the weights are compared: fewer where a step takes seconds."""
@@ -113,11 +123,12 @@ def contestant(
         model.parameters(), LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
     scheme = RoundingScheme(rounding=rounding or "nearest", loss_scale=LOSS_SCALE)
-    tf32 = (
-        rounding is not None
-        and device.type == "cuda"
-        and convolutions_fit_tf32(model, precision, scheme, batches.sample())
-    )
+    chosen: Precision | Recipe | None = RECIPES.get(method.split()[0])
+    if rounding is not None:
+        chosen = precision
+    elif chosen is None:
+        scheme = RoundingScheme(loss_scale=1.0)
+    tf32 = device.type == "cuda" and convolutions_fit_tf32(model, chosen, scheme, batches.sample())
     parameters = list(model.parameters())
     updated: Callable[[], Sequence[Tensor]] = parameters.copy
     step: Callable[[Tensor, Tensor], None]
@@ -130,12 +141,12 @@ def contestant(
         updated = rival.accumulators
     else:
         quantizer = Quantizer(
-            None if rounding is None else precision,
-            RoundingScheme(loss_scale=1.0) if rounding is None else scheme,
+            chosen,
+            scheme,
             torch.Generator(device).manual_seed(seed),
             "compiled" if method.endswith("compiled") else "eager",
         )
-        module = model if rounding is None else LowPrecisionModule(model, quantizer)
+        module = model if chosen is None else LowPrecisionModule(model, quantizer)
         step = TrainingStep(module, LowPrecisionOptimizer(sgd, quantizer), batches, quantizer)
     images, labels = data.train_images.to(device), data.train_labels.to(device)
     return Contestant(step, updated, tf32, images, labels)
@@ -206,8 +217,8 @@ def check(
             )
         return found
 
-    references = (EAGER, *REFERENCE)
-    float32, nearest, stochastic = eager = [trained(name) for name in references]
+    references = (EAGER, *REFERENCE, *EAGER_HARDWARE)
+    float32, nearest, stochastic, *_ = eager = [trained(name) for name in references]
     with other_convolutions(device):
         orders = [distance(trained(name), own) for name, own in zip(references, eager, strict=True)]
     seeds = distance(trained(REFERENCE[1], seed=SEED + 1), stochastic)
@@ -216,15 +227,17 @@ def check(
     require(trained(LOOP), float32, exact[0], "the plain loop and ours in float32")
     found = {"moved": float((stochastic - start).norm() / start.norm()), "two seeds": seeds}
     kinds = {"float32": "in float32", "nearest": "to nearest", "stochastic": "stochastically"}
+    kinds |= {recipe: f"in {recipe}" for recipe in RECIPES}
     found |= {f"other convolutions {kind}": far for kind, far in zip(kinds, orders, strict=True)}
-    for kind, name, own, bound in zip(kinds, (COMPILED, *OURS), eager, near, strict=True):
+    ours = COMPILED, *OURS, *HARDWARE
+    for kind, name, own, bound in zip(kinds, ours, eager, near, strict=True):
         what = f"compiled and eager {kinds[kind]}"
         found[f"compiled {kind}"] = require(trained(name), own, bound, what)
     if QPYTORCH[0] in names:
         for precision in PRECISIONS:
-            ours = nearest if precision == PRECISION else trained(REFERENCE[0], precision)
+            own = nearest if precision == PRECISION else trained(REFERENCE[0], precision)
             theirs = trained(QPYTORCH[0], precision)
-            require(theirs, ours, exact[1], f"QPyTorch and ours to nearest {precision}")
+            require(theirs, own, exact[1], f"QPyTorch and ours to nearest {precision}")
         theirs, what = trained(QPYTORCH[1]), "QPyTorch and ours stochastically"
         found["QPyTorch stochastic"] = require(theirs, stochastic, 1.5 * seeds, what)
     return found

@@ -3,10 +3,10 @@
 A step is forward pass, backward pass and update of 32 random images of five classes with SGD:
 plain3 on 16 pixels, torchvision's ResNet-18 and VGG-11 for small images on 32. Compared are a plain
 PyTorch loop; our TrainingStep in float32, eager and compiled, so that only the precision differs;
-the same in low precision, to nearest and stochastically; and the network with QPyTorch's quantizers
-at the same places and its OptimLP. They are checked to train alike before anything is timed, as
-contestants.py says. All take turns, in a new order each time, so that a busy machine hits all
-alike: medians over turns, of the time and of its ratios in the same turn.
+the same in low precision, to nearest and stochastically, and in recipes of hardware; the network
+with QPyTorch's quantizers at the same places and its OptimLP. They are checked to train alike
+before anything is timed, as contestants.py says. All take turns, in a new order each time, so that
+a busy machine hits all alike: medians over turns, of the time and of its ratios in the same turn.
 
 Every network and number of threads has a process of its own with an empty cache of compiled
 kernels, and another that finds them there; one thread only for plain3, for the others compile for
@@ -38,6 +38,7 @@ from benchmarks.harness.turns import find_ninja, graphs, process, ratio, synchro
 from benchmarks.speed.contestants import (
     COMPILED,
     EAGER,
+    HARDWARE,
     LOOP,
     NAMES,
     NETWORKS,
@@ -75,6 +76,7 @@ COLORS: Final = {
     OURS[1]: ("#D55E00", "//"),
     REFERENCE[0]: ("#E69F00", ""),
     REFERENCE[1]: ("#E69F00", "//"),
+    **dict(zip(HARDWARE, (("#009E73", ""), ("#009E73", "//"), ("#009E73", "xx")), strict=True)),
     QPYTORCH[0]: ("#0072B2", ""),
     QPYTORCH[1]: ("#0072B2", "//"),
 }
@@ -210,9 +212,12 @@ def draw(rows: Sequence[Row], grown: Sequence[Row], results: Results) -> None:
     }
     for place, ((method, rounding), (color, hatch)) in enumerate(COLORS.items()):
         heights = [ratios.get((*group, method, rounding or ""), float("nan")) for group in groups]
-        positions = [index + (place - (len(COLORS) - 1) / 2) / 10 for index in range(len(groups))]
+        offset = 0.9 * ((place + 0.5) / len(COLORS) - 0.5)
+        positions = [index + offset for index in range(len(groups))]
         text = f"{method} {rounding or ''}".strip()
-        bars = steps.bar(positions, heights, 0.095, color=color, hatch=hatch, label=text)
+        bars = steps.bar(
+            positions, heights, 0.85 / len(COLORS), color=color, hatch=hatch, label=text
+        )
         steps.bar_label(bars, fmt="%.1f", fontsize=7)
     steps.axhline(1, color="0.3", linewidth=1)
     steps.set_xticks(range(len(groups)), [f"{network}\nthreads: {t}" for network, t in groups])

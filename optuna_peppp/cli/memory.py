@@ -56,7 +56,7 @@ def memory(
 
     Columns are the configuration's choices and the parts of its memory: weights, activations and
     optimizer, whose weight gradients, states and master weights are the three after it; total.
-    Where a choice has the name of a part, its column ends in `_format`.
+    Where a choice has the name of a part, its column ends in `_choice`.
     """
     with clear_errors():
         from optuna_peppp.lowprecision import build_model
@@ -66,7 +66,7 @@ def memory(
         model = build_model(network, classes, shape)
         tuned = named_space(space or "paper")
         rows = usages(tuned, model, shape, batch_size, accounting, optimizer=optimizer)
-        names = [f"{name}_format" if name in _PARTS else name for name in tuned.names]
+        names = [f"{name}_choice" if name in _PARTS else name for name in tuned.names]
         lines = [",".join((*names, *_PARTS))]
         for index, usage in enumerate(rows):
             parts = (getattr(usage, part) for part in _PARTS)

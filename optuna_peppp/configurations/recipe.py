@@ -146,7 +146,8 @@ class Recipe(Mapping[Role | Kept, Format]):
 
         ``bfloat16`` and ``float16``, this one with a dynamic loss scale, are those of
         ``torch.amp``; ``fp8-hybrid`` has E4M3 forward and E5M2 backward, a scale a tensor;
-        ``mxfp8`` and ``nvfp4`` have blocks, the latter with first and last layer in bfloat16.
+        ``mxfp8`` and ``nvfp4`` have blocks, the latter with first and last layer in bfloat16,
+        and what the last one reads.
 
         Raises:
             ValueError: There is no such recipe; the message names the nearest.
@@ -165,7 +166,9 @@ class Recipe(Mapping[Role | Kept, Format]):
         if text == "nvfp4":
             recipe = cls.hardware("nvfp4")
             ends = tuple(_high(kind, _BFLOAT16) for kind in ("first", "last"))
-            return replace(recipe, exemptions=(*recipe.exemptions, *ends))
+            # What the last one reads, too; their gradients are read by the product before it.
+            read = Exemption("penultimate", {"activations": _BFLOAT16})
+            return replace(recipe, exemptions=(*recipe.exemptions, *ends, read))
         return cls.hardware("mxfp8-e4m3" if text == "mxfp8" else text)
 
     def __getitem__(self, role: Role | Kept) -> Format:

@@ -39,9 +39,9 @@ Formats = Mapping[Role | Kept, Format]
 _EXEMPT: Final = ("weights", "activations", "activation_gradients", "saved")
 """Roles that belong to a module."""
 
-Kind = Literal["first", "last", "norm", "embedding"]
-"""Modules that are told apart: the first and the last whose weights are matrices, and by what they
-are."""
+Kind = Literal["first", "last", "penultimate", "norm", "embedding"]
+"""Modules that are told apart: the first and the last whose weights are matrices; the one before
+the last with all that follow it, which return what the last one reads; and by what they are."""
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
@@ -51,8 +51,8 @@ class Exemption:
     """Formats that some modules have in place of the recipe's.
 
     Attributes:
-        modules: ``"first"``, ``"last"``, ``"norm"``, ``"embedding"``, or the name of a module,
-            which stands for all modules within it, too.
+        modules: ``"first"``, ``"last"``, ``"penultimate"``, ``"norm"``, ``"embedding"``, or the
+            name of a module, which stands for all modules within it, too.
         formats: The format of every role that has another one: of the modules' weights, of their
             outputs and the gradients of these, and of what is kept of the outputs.
 

@@ -56,7 +56,8 @@ class Source:
         """The source that a user names; files by the path that holds in any folder.
 
         Raises:
-            ValueError: A meta-model or a space is given and something else, too.
+            ValueError: A meta-model or a space is given and something else, too; or the space is
+                none.
         """
         if space is not None:
             if (corpus, rank, meta) != (None, None, None):
@@ -64,6 +65,7 @@ class Source:
                     f"the space {space} is tuned without past tasks, which have a space of their "
                     "own; give it, or what to learn from"
                 )
+            named_space(space)  # which tells what is wrong by the name that was given
             return cls(None, None, None, space if space in SPACES else str(Path(space).absolute()))
         if meta is not None:
             if (corpus, rank) != (None, None):

@@ -58,6 +58,11 @@ def test_our_step_in_float32_is_the_plain_loop() -> None:
     assert not torch.equal(loop, start)
 
 
+def test_steps_of_recipes_are_trainings_of_their_own() -> None:
+    answers = [trained(name) for name in (contestants.EAGER, *contestants.EAGER_HARDWARE)]
+    assert len({tuple(answer.tolist()) for answer in answers}) == 4
+
+
 @pytest.mark.usefixtures("_rival")
 @pytest.mark.parametrize("formats", [("1-4-3", "1-6-9"), ("1-3-1", "1-8-11"), ("1-5-2", "1-7-7")])
 def test_our_eager_step_is_that_of_qpytorch(formats: tuple[str, str]) -> None:
@@ -143,9 +148,11 @@ def test_those_that_train_alike_pass(wrong: dict[Any, float]) -> None:
             "other convolutions float32": 0,
             "other convolutions nearest": 0,
             "other convolutions stochastic": 0,
+            **{f"other convolutions {recipe}": 0 for recipe in contestants.RECIPES},
             "compiled float32": 0.01,
             "compiled nearest": 0.01,
             "compiled stochastic": 0.01,
+            **{f"compiled {recipe}": 0.01 for recipe in contestants.RECIPES},
             "QPyTorch stochastic": 0.2,
         }
     )
@@ -159,6 +166,7 @@ def test_those_that_train_alike_pass(wrong: dict[Any, float]) -> None:
         (("compiled", "nearest"), 0, 0.06, r"compiled and eager to nearest .*in 2 of 4 weights"),
         (("compiled", "nearest"), 0, float("nan"), r"compiled and eager to nearest .*by nan of"),
         (("compiled", "stochastic"), 0, 0.06, r"compiled and eager stochastically .*is 0\.05"),
+        (("nvfp4 compiled", None), 0, 0.06, r"compiled and eager in nvfp4 .*bound is 0\.05"),
         (("QPyTorch", "nearest"), 0, 1e-12, r"QPyTorch and ours to nearest 1-4-3 / 1-6-9 of"),
         (("QPyTorch", "nearest"), 1, 1e-12, r"QPyTorch and ours to nearest 1-3-1 / 1-8-11 of"),
         (("QPyTorch", "stochastic"), 0, 0.5, r"QPyTorch and ours stochastically .*is 0\.45"),

@@ -169,6 +169,32 @@ def test_a_saved_meta_model_tunes_like_its_corpus(
     assert "`optuna-peppp fit` writes one" in gone.output
 
 
+def test_a_space_that_is_none(invoke: Callable[..., Result], tmp_path: Path) -> None:
+    """Named as it was given, before anything is read or trained."""
+    wrong = invoke("tune", "--space", "hardwear", code=2)
+    assert "got 'hardwear', which is no file. Did you mean 'hardware'?" in wrong.output
+    path = tmp_path / "space.json"
+    path.write_text('{"states": ["dynamic8"]}')
+    format_ = invoke("tune", "--space", path, code=2)
+    assert "got 'dynamic8'. Did you mean 'dynamic8@256'?" in format_.output
+    both = invoke("tune", "--space", "hardware", "--corpus", "plain3-cifar100", code=2)
+    assert "tuned without past tasks" in both.output
+
+
+def test_a_space_of_a_file_is_tuned_and_found_again(
+    invoke: Callable[..., Result], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("space.json").write_text('{"format_a": ["1-3-1", "1-4-3"], "format_b": ["1-6-7"]}')
+    storage = ("--storage", tmp_path / "s.journal")
+    few = ("--epochs", "1", "--trials", "2", "--no-baseline")
+    tuned = invoke("tune", "--data", data, "--space", "space.json", *few, *storage)
+    assert "Measured, 2 of 2 configurations" in tuned.stdout
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert tuned.stdout.endswith(invoke("recommend", *storage).stdout)
+
+
 @pytest.mark.parametrize("more", [("--rank", "2"), ("--corpus", "plain3-cifar100")])
 def test_a_meta_model_goes_with_no_corpus(
     more: tuple[str, ...], invoke: Callable[..., Result], tmp_path: Path

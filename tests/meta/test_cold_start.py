@@ -10,7 +10,14 @@ import optuna
 import pytest
 from numpy.typing import NDArray
 
-from optuna_peppp import ConfigurationSpace, MetaModel, PEPPPSampler, load_corpus, predict
+from optuna_peppp import (
+    ConfigurationSpace,
+    MetaModel,
+    PEPPPSampler,
+    load_corpus,
+    parse_format,
+    predict,
+)
 from optuna_peppp.meta import cold_start
 from optuna_peppp.meta.cold_start import cold_prior
 
@@ -70,6 +77,53 @@ def test_loadings_are_those_of_the_kernel() -> None:
     assert len(found) == len(expected)
     for covariance in expected:
         assert any(np.allclose(covariance, other, atol=1e-10) for other in found)
+
+
+def test_formats_of_hardware_are_compared_by_bits_range_and_block() -> None:
+    """Twelve configurations, fewer than the loadings have dimensions: nothing is left over."""
+    names = ("bfloat16", "mxfp6-e3m2", "mxfp4", "nvfp4", "int3@32", "int2@256/minmax")
+    space = ConfigurationSpace({"activations": names, "states": ["float32", "bfloat16"]})
+    both = cold_prior(space).models[-1]  # in which both names matter much
+    # Range: 8 bits of a power of two, 4 of nvfp4's. Precision: mantissa bits, or those of an
+    # integer but two. Block: a fifth more each time that it is halved, from 1,024 numbers on.
+    places = [(8, 7, 0), (8, 2, 2), (8, 1, 2), (4, 1, 2.2), (8, 0, 2), (8, -1, 1.4)]
+    bits = [16, 6.25, 4.25, 4.5, 3.5, 2.125]
+    covariance = both.loadings @ both.loadings.T
+    for i, (name, place) in enumerate(zip(names, places, strict=True)):
+        first = space.index({"activations": name, "states": "float32"})
+        expected = 0.5 + cold_start._GAIN * (0.5 - (bits[i] - 2.125) / (16 - 2.125) - 0.5)
+        assert both.mean[first] == pytest.approx(expected)
+        for other, there in zip(names, places, strict=True):
+            squared = sum((x - y) ** 2 for x, y in zip(place, there, strict=True))
+            kernel = 0.5 + 0.5 * math.exp(-squared / (2 * cold_start._LENGTH**2))
+            # States of 12 mantissa bits, as many as count, or of 7.
+            for states, factor in (("float32", 1), ("bfloat16", 0.5 + 0.5 * math.exp(-25 / 8))):
+                second = space.index({"activations": other, "states": states})
+                expected = cold_start._SPREAD**2 * kernel * factor
+                assert covariance[first, second] == pytest.approx(expected)
+
+
+def test_a_space_of_hardware_is_tuned_without_past_tasks() -> None:
+    """Errors that fall with the bits that activations and states have."""
+    space = ConfigurationSpace.hardware()
+    meta, memory = MetaModel.cold(space), np.empty(len(space))
+    errors = np.empty(len(space))
+    for index in range(len(space)):
+        formats = {name: parse_format(str(fmt)) for name, fmt in space.params(index).items()}
+        memory[index] = 1e5 * sum(fmt.bits for fmt in formats.values())
+        few = formats["activations"].bits < 4 and "/" not in str(formats["activations"])
+        errors[index] = 0.4 + 0.3 * few + 0.1 / formats["states"].bits
+    sampler = PEPPPSampler(meta, memory, seed=0)
+    study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
+
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        index = space.index(space.suggest(trial))
+        return errors[index], memory[index]
+
+    study.optimize(objective, n_trials=8)
+    recommended = predict(study, meta, memory).recommend(memory_cap=float(np.median(memory)))
+    feasible = memory <= np.median(memory)
+    assert errors[recommended.index] - errors[feasible].min() < 0.05
 
 
 def test_what_the_loadings_leave_over_is_noise() -> None:

@@ -14,8 +14,8 @@ def kinds_of_modules(network: nn.Module) -> dict[str, frozenset[Kind]]:
     """The kinds of every module of a network, by name.
 
     ``first`` and ``last`` in the order in which they were made are modules that have a matrix or a
-    convolution among their own parameters, and are no embedding; ``norm`` is every leaf whose
-    class says so.
+    convolution among their own parameters, and are no embedding; ``penultimate`` are the one before
+    the last and the leaves made between the two; ``norm`` is every leaf whose class says so.
     """
     modules = dict(network.named_modules())
     products = [name for name, module in modules.items() if _multiplies(module)]
@@ -23,6 +23,12 @@ def kinds_of_modules(network: nn.Module) -> dict[str, frozenset[Kind]]:
     if products:
         kinds[products[0]].add("first")
         kinds[products[-1]].add("last")
+    if len(products) > 1:
+        names = list(modules)
+        before, last = map(names.index, products[-2:])
+        for name in names[before:last]:
+            if name == products[-2] or not next(modules[name].children(), None):
+                kinds[name].add("penultimate")
     for name, module in modules.items():
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
             kinds[name].add("embedding")

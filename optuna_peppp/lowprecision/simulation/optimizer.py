@@ -164,11 +164,10 @@ class LowPrecisionOptimizer(Optimizer):
     def settings(self) -> list[dict[str, Any]]:
         """What :meth:`groups` depends on: where it is another, so are they.
 
-        The step size of SGD is left out, which they hold as a tensor.
+        The step size is left out, which they hold as a tensor.
         """
-        left_out = ("lr",) if type(self._optimizer) is SGD else ()
         return [
-            {name: value for name, value in group.items() if name not in left_out}
+            {name: value for name, value in group.items() if name != "lr"}
             | {
                 "params": [
                     [id(p), *map(id, self.state.get(p, {}).values())] for p in group["params"]
@@ -186,7 +185,7 @@ class LowPrecisionOptimizer(Optimizer):
         groups = []
         for group in self.param_groups:
             settings = dict(group)
-            parameters, learning_rate = settings.pop("params"), settings.pop("lr")
+            parameters, _ = settings.pop("params"), settings.pop("lr")
             if any(p.grad is None for p in parameters):
                 raise ValueError("a parameter had no gradient")
             states = [
@@ -194,18 +193,15 @@ class LowPrecisionOptimizer(Optimizer):
                 for p in parameters
             ]
             kind = type(self._optimizer)
-            if kind is SGD:  # the others do not take a tensor
-                learning_rate = parameters[0].new_zeros((), dtype=torch.float32)
+            learning_rate = parameters[0].new_zeros((), dtype=torch.float32)
             groups.append(UpdateGroup(kind, list(parameters), states, learning_rate, settings))
         self.renew(groups)
         return groups
 
     def renew(self, groups: Sequence[UpdateGroup]) -> None:
-        """Takes over the step sizes of SGD, which a schedule may have changed."""
-        if type(self._optimizer) is SGD:
-            for group, own in zip(groups, self.param_groups, strict=True):
-                if isinstance(group.learning_rate, Tensor):
-                    group.learning_rate.fill_(own["lr"])
+        """Takes over the step sizes, which a schedule may have changed."""
+        for group, own in zip(groups, self.param_groups, strict=True):
+            group.learning_rate.fill_(own["lr"])
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]

@@ -38,14 +38,14 @@ class UpdateGroup:
         kind: The optimizer's class.
         parameters: The parameters that are updated.
         states: What the optimizer remembers of each.
-        learning_rate: A tensor where possible, so that another step size is no other graph.
+        learning_rate: A tensor, so that another step size is no other graph.
         settings: The other settings of the group.
     """
 
     kind: type[Optimizer]
     parameters: list[Tensor]
     states: list[dict[str, Tensor]]
-    learning_rate: Tensor | float
+    learning_rate: Tensor
     settings: dict[str, Any]
 
 

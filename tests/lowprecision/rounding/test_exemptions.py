@@ -24,9 +24,9 @@ def test_kinds_of_a_network_with_words() -> None:
     kinds = {name: set(own) for name, own in kinds_of_modules(model).items() if own}
     assert kinds == {
         "words": {"embedding"},
-        "in": {"first"},
-        "norms.0": {"norm"},
-        "norms.1": {"norm"},
+        "in": {"first", "penultimate"},
+        "norms.0": {"norm", "penultimate"},
+        "norms.1": {"norm", "penultimate"},
         "out": {"last"},
     }
 
@@ -36,6 +36,8 @@ def test_kinds_of_resnet18() -> None:
     assert kinds["conv1"] == {"first"}
     assert kinds["fc"] == {"last"}
     assert sum("norm" in own for own in kinds.values()) == 20
+    read = {name for name, own in kinds.items() if "penultimate" in own}
+    assert read == {"layer4.1.conv2", "layer4.1.bn2", "avgpool"}
 
 
 def test_who_is_exempt_by_which() -> None:
@@ -58,6 +60,21 @@ def test_an_exempt_module_has_its_own_formats() -> None:
     hidden = quantize(hidden.relu(), COARSE)
     expected = hidden @ weights["2.weight"].T + weights["2.bias"]
     assert torch.equal(LowPrecisionModule(model, recipe)(x), expected)
+
+
+def test_what_the_last_layer_reads_is_exempt_from_nvfp4() -> None:
+    """Of what is not exempt, an output of the first of three layers has a block's few numbers."""
+    torch.manual_seed(0)
+    layers = nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)
+    seen: dict[int, torch.Tensor] = {}
+    for place in (2, 4):
+        layers[place].register_forward_pre_hook(
+            lambda _, inputs, place=place: seen.update({place: inputs[0].detach()})
+        )
+    LowPrecisionModule(nn.Sequential(*layers), Recipe.named("nvfp4"))(torch.randn(5, 6))
+    assert torch.equal(seen[2], quantize(seen[2], "nvfp4"))
+    assert torch.equal(seen[4], quantize(seen[4], BFLOAT16))
+    assert not torch.equal(seen[4], quantize(seen[4], "nvfp4"))
 
 
 def test_a_module_that_is_not_there() -> None:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from optuna_peppp import Recipe, parse_format
 from optuna_peppp.configurations.names import Network
 from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.configurations.roles import Exemption
 from optuna_peppp.lowprecision import RoundingScheme, build_model
 from optuna_peppp.lowprecision.simulation.tf32 import convolutions_fit_tf32, convolutions_in_tf32
 
@@ -17,6 +19,10 @@ SCHEME = RoundingScheme()
 
 def images(size: int = 8) -> Tensor:
     return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def plain3() -> nn.Module:
+    return build_model("plain3", 4, (3, 8, 8))
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
@@ -34,15 +40,37 @@ def test_the_networks_of_the_package_fit(name: Network, rounding: str) -> None:
     ids=str,
 )
 def test_wide_formats_do_not_fit(precision: Precision | None) -> None:
-    network = build_model("plain3", 4, (3, 8, 8))
+    network = plain3()
     assert not convolutions_fit_tf32(network, precision, SCHEME, images())
 
 
 @pytest.mark.parametrize("role", ["weights", "activations", "activation_gradients", "input"])
 def test_whatever_is_not_rounded_does_not_fit(role: str) -> None:
-    network = build_model("plain3", 4, (3, 8, 8))
+    network = plain3()
     scheme = replace(SCHEME, **{role: None})  # type: ignore[arg-type]
     assert not convolutions_fit_tf32(network, FITS, scheme, images())
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16", "mxfp8-e4m3", "mxfp6-e3m2", "mxfp4"])
+def test_recipes_of_few_bits_and_powers_of_two_fit(name: str) -> None:
+    assert convolutions_fit_tf32(plain3(), Recipe.hardware(name), SCHEME, images())
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        *map(Recipe.named, ("fp8-hybrid", "nvfp4")),
+        *map(Recipe.hardware, ("float32", "nvfp4", "int3@32", "int4@256/minmax")),
+        Recipe.hardware("mxfp4", weights="float32"),
+        Recipe.hardware("mxfp4", "int8@32"),
+        replace(
+            Recipe.hardware("mxfp4"),
+            exemptions=(Exemption("3", {"weights": parse_format("float32")}),),
+        ),
+    ],
+)
+def test_scales_that_add_bits_do_not_fit(recipe: Recipe) -> None:
+    assert not convolutions_fit_tf32(plain3(), recipe, SCHEME, images())
 
 
 def test_a_sum_between_two_modules_does_not_fit() -> None:
