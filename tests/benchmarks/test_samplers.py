@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.harness.tables import read as rows_of
 from benchmarks.samplers import compare as script
-from benchmarks.samplers import runs, tasks
+from benchmarks.samplers import runs, tasks, transfer
 from benchmarks.samplers.contestants import CONTESTANTS
 from benchmarks.samplers.rivals import orders
 from benchmarks.samplers.rivals.optuna_past import REGISTRY
@@ -370,3 +370,38 @@ def test_left_out_is_as_if_it_had_not_been_measured() -> None:
         expected = mean[j] + weights @ (y.numpy() - mean)[rest]
         assert found[0][j] == pytest.approx(expected)
         assert found[1][j] == pytest.approx(covariance[j, j] - weights @ covariance[rest, j])
+
+
+# From one kind of network to another
+
+
+def test_transfer_tells_what_each_source_is_worth(matrix: ErrorMatrix, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for name, rows in (("one", [0, 1, 2]), ("other", [2, 3, 4])):
+        part = matrix.rows(rows)
+        hidden = np.zeros(part.errors.shape, dtype=np.bool_)
+        hidden[0, rng.choice(len(SPACE), 2, replace=False)] = True
+        errors, memory = (np.where(hidden, np.nan, of) for of in (part.errors, part.memory))
+        ErrorMatrix(SPACE, part.tasks, errors, memory).write_csv(tmp_path / f"{name}.csv")
+    files = [str(tmp_path / f"{name}.csv") for name in ("one", "other")]
+    transfer.main([*files, "--quick", "--output", str(tmp_path)])
+    rows = rows_of(tmp_path / "transfer.csv")
+    sources = {(row["corpus"], row["learned_from"]) for row in rows}
+    kinds = ("same kind", "all kinds", "nothing")
+    assert sources == {(c, k) for c in ("one", "other") for k in kinds} | {
+        ("one", "other"),
+        ("other", "one"),
+    }
+    assert {row["tasks"] for row in rows} == {"3"}
+    for row in rows:
+        assert 0 <= float(row["hypervolume_regret"]) < 1
+    # Past tasks of the same low rank tell more than nothing.
+    told = {r["learned_from"]: float(r["relative_error"]) for r in rows if r["measurements"] == "3"}
+    assert told["all kinds"] < told["nothing"]
+
+
+def test_recommendations_miss_the_best_under_each_cap() -> None:
+    points = np.array([[0.0, 0.9], [0.4, 0.5], [0.6, 0.3], [1.0, 0.1]])
+    predicted = np.array([0.9, 0.5, 0.6, 0.1])
+    # Under a quarter and half of the range the best, under three quarters the second best.
+    assert transfer._recommendation_regret(points, predicted) == pytest.approx(0.2 / 3)
