@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from optuna_peppp.corpora.matrix import ErrorMatrix
     from optuna_peppp.lowprecision import (
         build_model,
+        low_precision,
         memory_vector,
         quantize,
         train,
         training_memory,
+        training_step,
     )
     from optuna_peppp.meta.model import MetaModel
     from optuna_peppp.prediction import Prediction, Recommendation
@@ -42,12 +44,14 @@ _MODULES: Final = {
     "build_model": "lowprecision",
     "error_matrix_from_studies": "studies.results",
     "load_corpus": "corpora.catalog",
+    "low_precision": "lowprecision",
     "memory_vector": "lowprecision",
     "parse_format": "configurations.notation",
     "predict": "studies.results",
     "quantize": "lowprecision",
     "train": "lowprecision",
     "training_memory": "lowprecision",
+    "training_step": "lowprecision",
 }
 
 __all__ = [
@@ -63,12 +67,14 @@ __all__ = [
     "build_model",
     "error_matrix_from_studies",
     "load_corpus",
+    "low_precision",
     "memory_vector",
     "parse_format",
     "predict",
     "quantize",
     "train",
     "training_memory",
+    "training_step",
 ]
 
 

@@ -147,7 +147,8 @@ def contestant(
             "compiled" if method.endswith("compiled") else "eager",
         )
         module = model if chosen is None else LowPrecisionModule(model, quantizer)
-        step = TrainingStep(module, LowPrecisionOptimizer(sgd, quantizer), batches, quantizer)
+        update = LowPrecisionOptimizer(sgd, quantizer)
+        step = TrainingStep(module, update, batches.loss, quantizer)
     images, labels = data.train_images.to(device), data.train_labels.to(device)
     return Contestant(step, updated, tf32, images, labels)
 

@@ -10,6 +10,7 @@ from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
 from optuna_peppp.lowprecision.simulation.optimizer import LowPrecisionOptimizer
 from optuna_peppp.lowprecision.training.experiment import Experiment
 from optuna_peppp.lowprecision.training.loop import TrainingResult, train
+from optuna_peppp.lowprecision.training.own_loop import low_precision, training_step
 
 __all__ = [
     "Experiment",
@@ -22,8 +23,10 @@ __all__ = [
     "TrainingResult",
     "build_model",
     "load_dataset",
+    "low_precision",
     "memory_vector",
     "quantize",
     "train",
     "training_memory",
+    "training_step",
 ]

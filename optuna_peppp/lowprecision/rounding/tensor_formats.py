@@ -111,6 +111,9 @@ class _Elements:
         if self.compiles and may_compile(values.numel()) and can_compile():
             flat = values.reshape(-1).contiguous().data
             rounded = compiled(self.kernel)(flat, keys, self.tensors).view_as(dense)
+            if not values.is_contiguous():
+                # Dropout draws in the order of the memory, which is to stay what it was.
+                rounded = torch.empty_like(values).copy_(rounded)
         else:
             rounded = self.kernel(values, keys, self.tensors)
         if rounded.dtype != x.dtype:

@@ -18,6 +18,7 @@ from optuna_peppp.lowprecision.simulation.dynamic_scale import DynamicScale, all
 from optuna_peppp.lowprecision.simulation.loss_scale import scaled
 from optuna_peppp.lowprecision.simulation.update import (
     UpdateGroup,
+    momentum_of,
     round_in_place,
     round_update,
 )
@@ -28,6 +29,10 @@ OPTIMIZERS: Final[dict[OptimizerName, Callable[..., Optimizer]]] = {
     "adamw": AdamW,
 }
 """The class of each of ``OPTIMIZER_NAMES``."""
+
+
+_OWN: Final = "low_precision"
+"""The entry of a state that no other optimizer has."""
 
 
 class LowPrecisionOptimizer(Optimizer):
@@ -70,7 +75,7 @@ class LowPrecisionOptimizer(Optimizer):
         quantizer = as_quantizer(quantizer)
         # As an optimizer is restored: the constructor would make groups and state of its own.
         self.__setstate__({"_optimizer": optimizer, "_quantizer": quantizer})
-        rule, parameters = quantizer.recipe.loss_scale, self._parameters()
+        rule, parameters = quantizer.recipe.loss_scale, self.parameters()
         if isinstance(rule, DynamicLossScale):
             self.dynamic_scale = DynamicScale.of(rule, parameters[0].device)
         self._round_accumulators(parameters)
@@ -125,6 +130,26 @@ class LowPrecisionOptimizer(Optimizer):
         self._optimizer.add_param_group(param_group)
         self._round_accumulators(self.param_groups[-1]["params"])
 
+    def state_dict(self) -> dict[str, Any]:
+        """As of the wrapped optimizer; what low precision adds to it is under "low_precision"."""
+        found = super().state_dict()
+        own: dict[str, Tensor] = {}
+        if self.dynamic_scale is not None:
+            own |= {"factor": self.dynamic_scale.factor, "streak": self.dynamic_scale.streak}
+        if self._quantizer.generator is not None:
+            own["generator"] = self._quantizer.generator.get_state()
+        return found | ({_OWN: own} if own else {})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on where a :meth:`state_dict` was taken, or one of the wrapped optimizer."""
+        super().load_state_dict(state_dict)
+        own = state_dict.get(_OWN, {})
+        if self.dynamic_scale is not None and "factor" in own:
+            self.dynamic_scale.factor.copy_(own["factor"])
+            self.dynamic_scale.streak.copy_(own["streak"])
+        if self._quantizer.generator is not None and "generator" in own:
+            self._quantizer.generator.set_state(own["generator"].cpu())
+
     def scale(self, loss: Tensor) -> Tensor:
         """The loss times the loss scale: what to call ``backward`` on, whole and once.
 
@@ -147,7 +172,7 @@ class LowPrecisionOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        parameters = [p for p in self._parameters() if p.grad is not None]
+        parameters = [p for p in self.parameters() if p.grad is not None]
         rounder = self._rounder(parameters)
         gradients = [_dense_gradient(p) for p in parameters]
         if self.dynamic_scale is not None:
@@ -164,10 +189,15 @@ class LowPrecisionOptimizer(Optimizer):
     def settings(self) -> list[dict[str, Any]]:
         """What :meth:`groups` depends on: where it is another, so are they.
 
-        The step size is left out, which they hold as a tensor.
+        What a schedule changes, step size and momentum, is left out, which they hold as tensors.
         """
         return [
-            {name: value for name, value in group.items() if name != "lr"}
+            {
+                name: value
+                for name, value in group.items()
+                if name not in ("lr", "momentum", "betas")
+            }
+            | {"has_momentum": bool(momentum_of(group)), "betas": group.get("betas", ())[1:]}
             | {
                 "params": [
                     [id(p), *map(id, self.state.get(p, {}).values())] for p in group["params"]
@@ -179,35 +209,35 @@ class LowPrecisionOptimizer(Optimizer):
     def groups(self) -> list[UpdateGroup]:
         """What the compiled update reads and changes, once a :meth:`step` has made the state.
 
-        Raises:
-            ValueError: That step found a parameter without a gradient.
+        Parameters that had no gradient in that step are none of it.
         """
         groups = []
         for group in self.param_groups:
             settings = dict(group)
-            parameters, _ = settings.pop("params"), settings.pop("lr")
-            if any(p.grad is None for p in parameters):
-                raise ValueError("a parameter had no gradient")
+            everything, _ = settings.pop("params"), settings.pop("lr")
+            parameters = [p for p in everything if p.grad is not None]
             states = [
                 {name: value for name, value in self.state.get(p, {}).items() if value is not None}
                 for p in parameters
             ]
             kind = type(self._optimizer)
-            learning_rate = parameters[0].new_zeros((), dtype=torch.float32)
-            groups.append(UpdateGroup(kind, list(parameters), states, learning_rate, settings))
+            scheduled = everything[0].new_zeros(2, dtype=torch.float32).unbind()
+            groups.append(UpdateGroup(kind, parameters, states, *scheduled, settings))
         self.renew(groups)
         return groups
 
     def renew(self, groups: Sequence[UpdateGroup]) -> None:
-        """Takes over the step sizes, which a schedule may have changed."""
+        """Takes over what a schedule may have changed."""
         for group, own in zip(groups, self.param_groups, strict=True):
             group.learning_rate.fill_(own["lr"])
+            group.momentum.fill_(momentum_of(own))
 
-    def _parameters(self) -> list[Tensor]:
+    def parameters(self) -> list[Tensor]:
+        """All parameters, group by group."""
         return [p for group in self.param_groups for p in group["params"]]
 
     def _trained(self) -> list[Tensor]:
-        return [p for p in self._parameters() if p.requires_grad]
+        return [p for p in self.parameters() if p.requires_grad]
 
     @torch.no_grad()
     def _round_accumulators(self, parameters: Sequence[Tensor]) -> None:

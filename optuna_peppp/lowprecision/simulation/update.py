@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.nn.utils import get_total_norm
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.adam import adam
-from torch.optim.sgd import sgd
 
 from optuna_peppp.configurations.loss_scale import DynamicLossScale
 from optuna_peppp.configurations.roles import Role
@@ -19,12 +19,8 @@ from optuna_peppp.lowprecision.rounding.scheme import Rounder
 from optuna_peppp.lowprecision.simulation.dynamic_scale import DynamicScale, all_finite
 from optuna_peppp.lowprecision.simulation.straight_through import rounded_together
 
-_FUNCTIONAL: Final[dict[type[Optimizer], tuple[str, ...]]] = {
-    SGD: ("weight_decay", "momentum", "dampening", "nesterov", "maximize"),
-    Adam: ("weight_decay", "eps", "amsgrad", "capturable", "maximize"),
-    AdamW: ("weight_decay", "eps", "amsgrad", "capturable", "maximize"),
-}
-"""The settings that the functional form of an optimizer takes by their own names."""
+_ADAM: Final = ("weight_decay", "eps", "amsgrad", "capturable", "maximize")
+"""The settings that Adam's functional form takes by their own names."""
 
 _SQUARES: Final = ("exp_avg_sq", "max_exp_avg_sq")
 """States that are never negative."""
@@ -39,6 +35,7 @@ class UpdateGroup:
         parameters: The parameters that are updated.
         states: What the optimizer remembers of each.
         learning_rate: A tensor, so that another step size is no other graph.
+        momentum: A tensor, too, since schedules change it: SGD's momentum, Adam's first beta.
         settings: The other settings of the group.
     """
 
@@ -46,6 +43,7 @@ class UpdateGroup:
     parameters: list[Tensor]
     states: list[dict[str, Tensor]]
     learning_rate: Tensor
+    momentum: Tensor
     settings: dict[str, Any]
 
 
@@ -55,6 +53,7 @@ def update(
     gradients: Sequence[Tensor],
     rounder: Rounder,
     dynamic_scale: DynamicScale | None = None,
+    max_norm: float | None = None,
 ) -> None:
     """What :meth:`LowPrecisionOptimizer.step` does, as one function of tensors.
 
@@ -63,9 +62,12 @@ def update(
         gradients: Of all their parameters in turn, with the loss scale; changed in place.
         rounder: Of this step.
         dynamic_scale: The loss scale, where it is dynamic.
+        max_norm: Norm of all gradients together beyond which they are scaled down; None for none.
     """
     for gradient in gradients:
         gradient.div_(factor_of(rounder, dynamic_scale))
+    if max_norm is not None:
+        _clip(gradients, max_norm)
     if dynamic_scale is None:
         _update(groups, gradients, rounder)
         return
@@ -78,6 +80,13 @@ def update(
     for x, old in zip(tensors, before, strict=True):
         x.copy_(torch.where(finite, x, old))
     dynamic_scale.after(finite)
+
+
+def _clip(gradients: Sequence[Tensor], max_norm: float) -> None:
+    """What ``torch.nn.utils.clip_grad_norm_`` does, on gradients that no parameter holds."""
+    share = max_norm / (get_total_norm(gradients) + 1e-6)
+    for gradient in gradients:
+        gradient.mul_(share.clamp(max=1.0))
 
 
 def factor_of(rounder: Rounder, dynamic_scale: DynamicScale | None) -> Tensor | float:
@@ -101,34 +110,54 @@ def _update(groups: Sequence[UpdateGroup], gradients: Sequence[Tensor], rounder:
     round_update(parameters, states, rounder)
 
 
+def momentum_of(group: Mapping[str, Any]) -> float:
+    """What a parameter group of ``torch.optim`` keeps of the last step's direction."""
+    return float(group["betas"][0] if "betas" in group else group["momentum"])
+
+
 def _optimize(group: UpdateGroup, gradients: list[Tensor]) -> None:
-    """A step of ``torch.optim``, in its functional form."""
-    settings = {
-        name: value for name, value in group.settings.items() if name in _FUNCTIONAL[group.kind]
-    }
+    """A step of ``torch.optim``."""
+    if not gradients:
+        return
+    if group.kind is SGD:
+        _descend(group, gradients)
+        return
 
     def state(name: str) -> list[Tensor]:
         return [state[name] for state in group.states if name in state]
 
-    if group.kind is SGD:
-        momentum: list[Tensor | None] = [s.get("momentum_buffer") for s in group.states]
-        sgd(group.parameters, gradients, momentum, lr=group.learning_rate, foreach=True, **settings)
-    else:
-        beta1, beta2 = group.settings["betas"]
-        adam(
-            group.parameters,
-            gradients,
-            state("exp_avg"),
-            state("exp_avg_sq"),
-            state("max_exp_avg_sq"),
-            state("step"),
-            beta1=beta1,
-            beta2=beta2,
-            lr=group.learning_rate,
-            decoupled_weight_decay=group.kind is AdamW,
-            foreach=False,  # its form for many tensors cannot be traced with steps on the CPU
-            **settings,
-        )
+    adam(
+        group.parameters,
+        gradients,
+        state("exp_avg"),
+        state("exp_avg_sq"),
+        state("max_exp_avg_sq"),
+        state("step"),
+        beta1=group.momentum,
+        beta2=group.settings["betas"][1],
+        lr=group.learning_rate,
+        decoupled_weight_decay=group.kind is AdamW,
+        foreach=False,  # its form for many tensors cannot be traced with steps on the CPU
+        **{name: value for name, value in group.settings.items() if name in _ADAM},
+    )
+
+
+def _descend(group: UpdateGroup, gradients: list[Tensor]) -> None:
+    """A step of SGD, whose functional form in ``torch.optim`` wants momentum as a number."""
+    settings, weights = group.settings, group.parameters
+    if settings["maximize"]:
+        torch._foreach_neg_(gradients)
+    if settings["weight_decay"]:
+        torch._foreach_add_(gradients, weights, alpha=settings["weight_decay"])
+    momenta = [state["momentum_buffer"] for state in group.states if "momentum_buffer" in state]
+    if momenta:
+        torch._foreach_mul_(momenta, group.momentum)
+        torch._foreach_add_(momenta, gradients, alpha=1 - settings["dampening"])
+        if settings["nesterov"]:
+            torch._foreach_add_(gradients, torch._foreach_mul(momenta, group.momentum))
+        else:
+            gradients = momenta
+    torch._foreach_add_(weights, torch._foreach_mul(gradients, -group.learning_rate))
 
 
 def round_update(

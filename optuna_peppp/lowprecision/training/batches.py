@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from optuna_peppp.lowprecision.datasets.images import rows_at_once
 from optuna_peppp.lowprecision.datasets.loading import ImageData
@@ -43,6 +44,10 @@ class Batches:
     def standardized(self, images: Tensor) -> Tensor:
         """Stored images as the network takes them."""
         return (images.float() - self._mean) / self._std
+
+    def loss(self, network: Callable[..., Any], images: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy of stored images, a scalar."""
+        return cross_entropy(network(self.standardized(images)), labels)
 
     @torch.no_grad()
     def error(self, network: nn.Module) -> float:

@@ -118,7 +118,7 @@ def train(
         update = LowPrecisionOptimizer(
             OPTIMIZERS[optimizer](model.parameters(), **settings), quantizer
         )
-        step = TrainingStep(network, update, batches, quantizer)
+        step = TrainingStep(network, update, batches.loss, quantizer)
         fits = device.type == "cuda" and convolutions_fit_tf32(
             model, precision, scheme, batches.sample()
         )
@@ -127,11 +127,12 @@ def train(
     for epoch in range(1, epochs + 1):
         with streams.lent(), convolutions_in_tf32(fits):
             network.train()
-            step.begin_epoch()
+            step.renew()
+            total = torch.zeros((), device=device)
             for images, labels in batches.shuffled(batch_size, order):
-                step(images, labels)
+                total += step(images, labels)
             # The only number of an epoch that the program waits for.
-            diverged = not math.isfinite(float(step.loss))
+            diverged = not math.isfinite(float(total))
             if diverged or epoch > epochs - averaged_epochs:
                 errors.append(batches.error(network))
         if on_epoch is not None:

@@ -11,9 +11,15 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.utils import clip_grad_norm_
 
-from optuna_peppp.lowprecision.compatibility import compiled_graphs, compiler_settings, copy_all
+from optuna_peppp.lowprecision.compatibility import (
+    compiled_graphs,
+    compiler_settings,
+    copy_all,
+    tree_flatten,
+    tree_unflatten,
+)
 from optuna_peppp.lowprecision.rounding.quantize import can_compile
 from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder
 from optuna_peppp.lowprecision.simulation.dynamic_scale import DynamicScale
@@ -21,7 +27,6 @@ from optuna_peppp.lowprecision.simulation.keeping import abandoned_where_it_fail
 from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
 from optuna_peppp.lowprecision.simulation.optimizer import LowPrecisionOptimizer
 from optuna_peppp.lowprecision.simulation.update import UpdateGroup, factor_of, update
-from optuna_peppp.lowprecision.training.batches import Batches
 from optuna_peppp.lowprecision.training.randomness import default_generators
 
 _SETTINGS: Final[dict[str, Any]] = {
@@ -48,84 +53,112 @@ _RECOMPILATIONS: Final = 2
 """How often one training may have its step compiled anew before it goes on eagerly."""
 
 
+Loss = Callable[..., Tensor]
+"""The loss of a batch: of a function that calls the network, and of what the batch holds."""
+
+
 class TrainingStep:
     """Trains a network on one batch at a time.
 
-    The first step of a training that updates is eager, and so is the one on a batch of another
-    size, the last of an epoch. All others are one compiled graph of forward pass, backward pass and
-    update. It takes what a configuration chooses as tensors, and so serves all whose numbers share
-    scales in the same way; on CUDA its kernels are recorded and replayed. Where the graph cannot be
-    made or fails, nothing of that step is left, and the training goes on eagerly, as it does where
-    every step would be another graph.
+    The first step of a training that updates is eager, and so is the one on a batch of other
+    shapes, the last of an epoch. All others are one compiled graph of forward pass, backward pass
+    and update. It takes what a configuration chooses as tensors, and so serves all whose numbers
+    share scales in the same way; on CUDA its kernels are recorded and replayed. Where the graph
+    cannot be made or fails, nothing of that step is left, and the training goes on eagerly, as it
+    does where every step would be another graph.
 
     Args:
         network: To train, in low precision where it is a :class:`LowPrecisionModule`.
         optimizer: Of its parameters.
-        batches: The data.
+        loss: Of a batch.
         quantizer: Of the network and the optimizer.
+        max_norm: Norm of all gradients together beyond which they are scaled down, as by
+            ``torch.nn.utils.clip_grad_norm_``; None leaves them.
 
     Attributes:
-        loss: Sum of the losses of all steps of the epoch, a scalar on the device.
+        network, optimizer: Those given.
     """
 
     def __init__(
         self,
         network: nn.Module,
         optimizer: LowPrecisionOptimizer,
-        batches: Batches,
+        loss: Loss,
         quantizer: Quantizer,
+        max_norm: float | None = None,
     ) -> None:
-        self.loss = torch.zeros((), device=batches.device)
-        self._network = network
-        self._optimizer = optimizer
-        self._batches = batches
+        self.network = network
+        self.optimizer = optimizer
+        self._loss = loss
         self._quantizer = quantizer
+        self._max_norm = max_norm
         self._compiles = quantizer.backend == "compiled" and can_compile()
         self._compiled: _CompiledStep | None = None
         self._recompilations = 0
-        self._generators = default_generators(batches.device)
+        device = next(iter(optimizer.parameters())).device
+        self._found = torch.zeros((), device=device)
+        self._generators = default_generators(device)
         if quantizer.generator is not None:
             self._generators.append(quantizer.generator)
-        self._size = 0
+        self._shapes: object = None
+        self._trained: object = None
 
-    def __call__(self, images: Tensor, labels: Tensor) -> None:
-        """Trains on a batch of images, as they are stored."""
-        compiles = self._compiles and self._optimizer.has_updated
-        if compiles and len(labels) == self._size and self._run_compiled(images, labels):
-            return
-        self._optimizer.zero_grad()
-        loss = cross_entropy(self._network(self._batches.standardized(images)), labels)
-        torch.autograd.backward(self._optimizer.scale(loss))
-        self._optimizer.step()
-        self.loss += loss.detach()
-        self._size = self._size or len(labels)
+    def __call__(self, *batch: Any) -> Tensor:
+        """Trains on a batch, of tensors in containers of any kind.
 
-    def begin_epoch(self) -> None:
-        """Sets the loss to zero, and has recorded kernels recorded anew.
+        Returns:
+            The loss before the update, a float32 scalar on the device.
 
-        They run no Python: what a caller changed in the network since, they would not see.
+        Raises:
+            ValueError: The loss is not one number.
         """
-        self.loss.zero_()
+        shapes = _shapes(batch)
+        compiles = self._compiles and shapes == self._shapes and self._trained == self._flags()
+        if compiles and self._run_compiled(batch):
+            return self._found.clone()
+        self.optimizer.zero_grad()
+        loss = _one_number(self._loss(self.network, *batch))
+        torch.autograd.backward(self.optimizer.scale(loss))
+        if self._max_norm is not None:
+            clip_grad_norm_(self.optimizer.parameters(), self._max_norm)
+        self.optimizer.step()
+        if self.optimizer.has_updated:
+            self._shapes = self._shapes or shapes
+            if self._trained != self._flags():
+                self._trained, self._compiled = self._flags(), None
+        return loss.detach().to(torch.float32, copy=True)
+
+    def renew(self) -> None:
+        """Has recorded kernels recorded anew.
+
+        They run no Python: what a caller changed in the network since, but for which modules
+        train and which parameters are frozen, they would not see.
+        """
         if self._compiled is not None:
             self._compiled.forget_recording()
 
-    def _run_compiled(self, images: Tensor, labels: Tensor) -> bool:
+    def _flags(self) -> object:
+        """Which modules train, and which parameters: another step where they are others."""
+        training = tuple(module.training for module in self.network.modules())
+        return training, tuple(p.requires_grad for p in self.optimizer.parameters())
+
+    def _run_compiled(self, batch: tuple[Any, ...]) -> bool:
         """Whether the compiled step was taken; where it cannot be, tells why, once."""
         states = [(generator, generator.get_state()) for generator in self._generators]
         graphs = compiled_graphs()
         try:
             recompiles = self._compiled is not None
-            if self._compiled is None or not self._compiled.fits(self._optimizer):
+            if self._compiled is None or not self._compiled.fits(self.optimizer):
                 self._compiled = _CompiledStep(
-                    self._network,
-                    self._optimizer,
+                    self.network,
+                    self.optimizer,
                     self._quantizer,
-                    self._batches,
-                    images,
-                    labels,
-                    self.loss,
+                    self._loss,
+                    self._max_norm,
+                    batch,
+                    self._found,
                 )
-            self._compiled(images, labels)
+            self._compiled(batch)
         except Exception as error:  # what cannot be compiled raises whatever it pleases
             for generator, state in states:
                 generator.set_state(state)
@@ -145,6 +178,22 @@ class TrainingStep:
         )
 
 
+def _shapes(batch: tuple[Any, ...]) -> object:
+    """What of a batch is part of a graph: all but the numbers in its tensors."""
+    leaves, structure = tree_flatten(batch)
+    return structure, [
+        (leaf.shape, leaf.dtype, leaf.device) if isinstance(leaf, Tensor) else leaf
+        for leaf in leaves
+    ]
+
+
+def _one_number(loss: Any) -> Tensor:
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(f"loss must return one number, a tensor; got {got}: take its mean")
+    return loss.reshape(())
+
+
 class _CompiledStep:
     """The compiled step of one training, with the tensors that it changes in place."""
 
@@ -153,24 +202,28 @@ class _CompiledStep:
         network: nn.Module,
         optimizer: LowPrecisionOptimizer,
         quantizer: Quantizer,
-        batches: Batches,
-        images: Tensor,
-        labels: Tensor,
-        loss: Tensor,
+        loss: Loss,
+        max_norm: float | None,
+        batch: tuple[Any, ...],
+        found: Tensor,
     ) -> None:
         if isinstance(network, LowPrecisionModule) and network.outputs.container_in_place:
             raise ValueError("a module changes in place what a submodule of it returned")
         self._network = network
         self._settings, self._groups = optimizer.settings(), optimizer.groups()
-        self._rounders = quantizer.rounder(images.device), quantizer.rounder(images.device)
-        self._inputs = images.clone(), labels.clone()
+        self._rounders = quantizer.rounder(found.device), quantizer.rounder(found.device)
+        leaves, structure = tree_flatten(batch)
+        leaves = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        self._inputs = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         scale = optimizer.dynamic_scale
         self._arguments = (
-            *(network, self._groups, *self._rounders, scale, batches, *self._inputs, loss),
+            *(network, self._groups, *self._rounders, scale, loss, max_norm),
+            *(tree_unflatten(leaves, structure), found),
         )
         changed = [s for group in self._groups for state in group.states for s in state.values()]
-        changed += [loss] if scale is None else [loss, scale.factor, scale.streak]
+        changed += [] if scale is None else [scale.factor, scale.streak]
         self._backup = _Backup([*network.parameters(), *network.buffers(), *changed])
+        self._on_cuda = found.is_cuda
         self._calls = 0
         self._recorded: torch.cuda.CUDAGraph | None = None
 
@@ -186,12 +239,13 @@ class _CompiledStep:
         self._recorded = None
         self._calls = min(self._calls, _WARM_UP - 1)
 
-    def __call__(self, images: Tensor, labels: Tensor) -> None:
+    def __call__(self, batch: tuple[Any, ...]) -> None:
         """Takes the step, or raises and leaves the training as it was."""
         if self._calls:
             for rounder in self._rounders:
                 rounder.renew()
-        for place, value in zip(self._inputs, (images, labels), strict=True):
+        tensors = [leaf for leaf in tree_flatten(batch)[0] if isinstance(leaf, Tensor)]
+        for place, value in zip(self._inputs, tensors, strict=True):
             place.copy_(value)
         self._calls += 1
         if self._recorded is not None:
@@ -201,7 +255,7 @@ class _CompiledStep:
             python = random.getstate()
             self._run()
             # What is replayed runs no Python, and would draw the same number again.
-            if images.is_cuda and self._calls == _WARM_UP and random.getstate() == python:
+            if self._on_cuda and self._calls == _WARM_UP and random.getstate() == python:
                 recorded = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(recorded):
                     self._run()
@@ -254,19 +308,20 @@ def _training_step(
     of_passes: Rounder,
     of_update: Rounder,
     dynamic_scale: DynamicScale | None,
-    batches: Batches,
-    images: Tensor,
-    labels: Tensor,
-    total: Tensor,
+    loss: Loss,
+    max_norm: float | None,
+    batch: tuple[Any, ...],
+    found: Tensor,
 ) -> None:
-    """Forward pass, backward pass and update; adds the loss to ``total``."""
-    inputs = batches.standardized(images)
-    if isinstance(network, LowPrecisionModule):
-        logits = network.compute(of_passes, inputs)
-    else:
-        logits = network(inputs)
-    loss = cross_entropy(logits, labels)
+    """Forward pass, backward pass and update; writes the loss to ``found``."""
+
+    def forward(*inputs: Any, **named_inputs: Any) -> Any:
+        if isinstance(network, LowPrecisionModule):
+            return network.compute(of_passes, *inputs, **named_inputs)
+        return network(*inputs, **named_inputs)
+
+    value = loss(forward, *batch).reshape(())
     parameters = [parameter for group in groups for parameter in group.parameters]
-    gradients = torch.autograd.grad(loss * factor_of(of_update, dynamic_scale), parameters)
-    update(groups, gradients, of_update, dynamic_scale)
-    total += loss.detach()
+    gradients = torch.autograd.grad(value * factor_of(of_update, dynamic_scale), parameters)
+    update(groups, gradients, of_update, dynamic_scale, max_norm)
+    found.copy_(value.detach())

@@ -256,7 +256,9 @@ def test_memory_formats_are_kept(backend: Backend, rounding: Rounding) -> None:
     images = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     last = images.to(memory_format=torch.channels_last)
     # One channel or one pixel would be contiguous either way.
-    for x in (images, last, images[:, :1].contiguous(), images[:, :, :1, :1].contiguous()):
+    pixel = images[:, :, :1, :1].contiguous()
+    turned = images.permute(1, 0, 3, 2), images[0].transpose(0, 1), images[0, 0].t()
+    for x in (images, last, images[:, :1].contiguous(), pixel, *turned):
         assert quantize(x, fmt, rounding, backend=backend).stride() == x.stride()
     assert torch.equal(quantize(last, fmt, backend=backend), quantize(images, fmt))
 

@@ -253,7 +253,6 @@ class Unused(nn.Module):
     [
         (shifting, "a module changes in place what a submodule of it returned"),
         (Untraceable, ""),
-        (Unused, "a parameter had no gradient"),
     ],
 )
 def test_what_cannot_be_compiled_is_trained_eagerly(
@@ -262,6 +261,12 @@ def test_what_cannot_be_compiled_is_trained_eagerly(
     with pytest.warns(UserWarning, match=rf"cannot compile this training step \({reason}"):
         compiled = weights(build, "compiled")
     assert torch.equal(compiled, weights(build, "eager"))
+
+
+def test_a_parameter_without_a_gradient_is_left_alone(traced: CompileCounterWithBackend) -> None:
+    compiled, eager = weights(Unused, "compiled"), weights(Unused, "eager")
+    assert torch.equal(compiled, eager)
+    assert traced.frame_count == 1
 
 
 class Changing(nn.Module):
@@ -470,7 +475,7 @@ def test_a_schedule_is_followed(
         network, batches = LowPrecisionModule(model, quantizer), Batches(data, torch.device("cpu"))
         inner = OPTIMIZERS[optimizer](model.parameters(), lr=2**-6, weight_decay=2**-9)
         update = LowPrecisionOptimizer(inner, quantizer)
-        step = TrainingStep(network, update, batches, quantizer)
+        step = TrainingStep(network, update, batches.loss, quantizer)
         for count in range(12):
             update.param_groups[0][setting] = 2.0 ** -(6 + count // 2)
             step(data.train_images, data.train_labels)
@@ -490,7 +495,7 @@ def test_a_state_that_was_loaded_is_used(traced: CompileCounterWithBackend) -> N
         network, batches = LowPrecisionModule(model, quantizer), Batches(data, torch.device("cpu"))
         inner = torch.optim.SGD(model.parameters(), lr=2**-6, momentum=0.5)
         update = LowPrecisionOptimizer(inner, quantizer)
-        step = TrainingStep(network, update, batches, quantizer)
+        step = TrainingStep(network, update, batches.loss, quantizer)
         for count in range(8):
             step(data.train_images, data.train_labels)
             if count == 1:
