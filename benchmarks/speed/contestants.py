@@ -92,7 +92,7 @@ class Contestant:
     ``tf32``: whether convolutions may be in TF32, where the device has it.
     """
 
-    step: Callable[[Tensor, Tensor], None]
+    step: Callable[[Tensor, Tensor], object]
     updated: Callable[[], Sequence[Tensor]]
     tf32: bool
     images: Tensor
@@ -131,7 +131,7 @@ def contestant(
     tf32 = device.type == "cuda" and convolutions_fit_tf32(model, chosen, scheme, batches.sample())
     parameters = list(model.parameters())
     updated: Callable[[], Sequence[Tensor]] = parameters.copy
-    step: Callable[[Tensor, Tensor], None]
+    step: Callable[[Tensor, Tensor], object]
     if name == LOOP:
         step = _loop(model, sgd, batches)
     elif method == "QPyTorch":
@@ -155,7 +155,7 @@ def contestant(
 
 def _loop(
     model: nn.Module, optimizer: torch.optim.SGD, batches: Batches
-) -> Callable[[Tensor, Tensor], None]:
+) -> Callable[[Tensor, Tensor], object]:
     """As everybody writes it."""
 
     def step(images: Tensor, labels: Tensor) -> None:

@@ -255,7 +255,8 @@ class Rounder:
         if x.is_complex():
             parts = torch.view_as_real(x.detach().resolve_conj())
             # .data is no view: autograd forbids changing in place a view that a function returned.
-            return torch.view_as_complex(self._round(parts, role, stream).contiguous()).data
+            rounded = self._round(parts, role, stream).contiguous()
+            return torch.view_as_complex(rounded).data
         keys = self.keys if role in self.quantizer.recipe.stochastic else None
         if keys is not None:
             # Multiples of the golden ratio: streams start as far apart as so many can.

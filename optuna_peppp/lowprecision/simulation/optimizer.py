@@ -221,8 +221,9 @@ class LowPrecisionOptimizer(Optimizer):
                 for p in parameters
             ]
             kind = type(self._optimizer)
-            scheduled = everything[0].new_zeros(2, dtype=torch.float32).unbind()
-            groups.append(UpdateGroup(kind, parameters, states, *scheduled, settings))
+            rate = everything[0].new_zeros((), dtype=torch.float32)
+            momentum = rate.clone()
+            groups.append(UpdateGroup(kind, parameters, states, rate, momentum, settings))
         self.renew(groups)
         return groups
 

@@ -144,20 +144,16 @@ def _optimize(group: UpdateGroup, gradients: list[Tensor]) -> None:
 
 def _descend(group: UpdateGroup, gradients: list[Tensor]) -> None:
     """A step of SGD, whose functional form in ``torch.optim`` wants momentum as a number."""
-    settings, weights = group.settings, group.parameters
-    if settings["maximize"]:
-        torch._foreach_neg_(gradients)
-    if settings["weight_decay"]:
-        torch._foreach_add_(gradients, weights, alpha=settings["weight_decay"])
-    momenta = [state["momentum_buffer"] for state in group.states if "momentum_buffer" in state]
-    if momenta:
-        torch._foreach_mul_(momenta, group.momentum)
-        torch._foreach_add_(momenta, gradients, alpha=1 - settings["dampening"])
-        if settings["nesterov"]:
-            torch._foreach_add_(gradients, torch._foreach_mul(momenta, group.momentum))
-        else:
-            gradients = momenta
-    torch._foreach_add_(weights, torch._foreach_mul(gradients, -group.learning_rate))
+    settings = group.settings
+    for weight, gradient, state in zip(group.parameters, gradients, group.states, strict=True):
+        step = -gradient if settings["maximize"] else gradient
+        if settings["weight_decay"]:
+            step = step.add(weight, alpha=settings["weight_decay"])
+        momentum = state.get("momentum_buffer")
+        if momentum is not None:
+            momentum.mul_(group.momentum).add_(step, alpha=1 - settings["dampening"])
+            step = step + momentum * group.momentum if settings["nesterov"] else momentum
+        weight.sub_(step * group.learning_rate)
 
 
 def round_update(

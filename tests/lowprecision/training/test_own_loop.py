@@ -163,7 +163,8 @@ def optimizer_of(model: nn.Module, name: str) -> Optimizer:
     if name == "text":  # No decay on vectors, as everybody does.
         matrices = [p for p in model.parameters() if p.dim() > 1]
         vectors = [p for p in model.parameters() if p.dim() <= 1]
-        return AdamW([{"params": matrices}, {"params": vectors, "weight_decay": 0.0}], lr=2**-7)
+        groups: list[dict[str, Any]] = [{"params": matrices}]
+        return AdamW([*groups, {"params": vectors, "weight_decay": 0.0}], lr=2**-7)
     # A power of two: torch's own update multiplies and adds with a single rounding.
     return SGD(model.parameters(), lr=2**-6, momentum=0.5)
 
@@ -394,7 +395,8 @@ def test_averages_accumulation_and_several_losses_work_as_with_torch() -> None:
     model = nn.Linear(3, 2)
     network, optimizer = low_precision(model, SGD(model.parameters(), lr=0.1), PAPER)
     assert isinstance(optimizer, Optimizer)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
+    ema: Any = get_ema_multi_avg_fn(0.5)  # type: ignore[no-untyped-call]
+    average = AveragedModel(model, multi_avg_fn=ema)
     x, y = torch.randn(4, 3), torch.randint(2, (4,))
     halves = [cross_entropy(network(x[i : i + 2]), y[i : i + 2]) / 2 for i in (0, 2)]
     for half in halves:
