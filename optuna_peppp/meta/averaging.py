@@ -22,7 +22,7 @@ by EM, and a Gaussian prediction (mean, s) of a value x, with z = (x - mean) / s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Final, Self, get_args
@@ -125,7 +125,10 @@ def learn(
         for transform, noise in product(get_args(Transform), get_args(NoiseModel))
     }
     candidates = sorted(
-        (Candidate(*key, _score(fitted, given, images)) for key, fitted in compared.items()),
+        (
+            Candidate(*key, score(fitted.left_out_priors(), given, images))
+            for key, fitted in compared.items()
+        ),
         key=lambda candidate: candidate.score,
     )
     best = candidates[0].transform, candidates[0].noise
@@ -183,7 +186,7 @@ class Fitted:
             if reached - likelihood < _STILL * abs(reached):
                 break
             likelihood = reached
-        indices = _sampled(len(errors))
+        indices = left_out_tasks(len(errors))
         left_out, likelihoods = zip(*state.left_out(tasks, noise, indices), strict=True)
         return cls(transform, state.model(), indices, left_out, np.array(likelihoods))
 
@@ -192,29 +195,42 @@ class Fitted:
         weights = _weights(self.likelihood[:, None])
         return TaskPrior((self.model,), SCALES, weights, self.transform)
 
+    def left_out_priors(self) -> Iterator[tuple[int, TaskPrior]]:
+        """Each task that was left out, with the prior of the model that did not see it."""
+        weights = _weights(self.likelihood[:, None])
+        for task, model in zip(self.indices.tolist(), self.left_out, strict=True):
+            yield task, TaskPrior((model,), SCALES, weights, self.transform)
+
 
 def _middle(ranks: Sequence[int]) -> int:
     """The middle one of ascending ranks."""
     return ranks[(len(ranks) - 1) // 2]
 
 
-def _sampled(n: int) -> NDArray[np.intp]:
-    """Which of n tasks are left out."""
+def left_out_tasks(n: int) -> NDArray[np.intp]:
+    """Which of n tasks are left out, ascending."""
     return np.sort(np.random.default_rng(0).permutation(n)[:_LEFT_OUT])
 
 
-def _score(
-    fitted: Fitted, errors: NDArray[np.float64], test_images: NDArray[np.float64] | None
+def score(
+    priors: Iterable[tuple[int, TaskPrior]],
+    errors: NDArray[np.float64],
+    test_images: NDArray[np.float64] | None,
 ) -> float:
-    """Continuous ranked probability score of tasks that are left out, predicted by the others."""
-    weights = _weights(fitted.likelihood[:, None])
+    """Continuous ranked probability score of tasks that are left out, predicted by the others.
+
+    Args:
+        priors: Rows of ``errors``, each with the prior that did not see it.
+        errors: Shape (n, d), NaN where unobserved.
+        test_images: Shape (n,), where known.
+    """
     scores = []
-    for row, model in zip(fitted.indices.tolist(), fitted.left_out, strict=True):
+    for row, left_out in priors:
         images = None if test_images is None else int(test_images[row])
         order = np.random.default_rng(row).permutation(np.flatnonzero(~np.isnan(errors[row])))
         found = errors[row, order]
         # Of the configurations in their random order.
-        prior = TaskPrior((model,), SCALES, weights, fitted.transform).restricted(order)
+        prior = left_out.restricted(order)
         for count in _MEASURED:
             if count < len(order):
                 posterior = prior.condition(np.arange(count), found[:count], test_images=images)

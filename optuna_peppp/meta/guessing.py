@@ -1,0 +1,178 @@
+"""Learning although configurations were never measured, or from one past task alone.
+
+Two priors of a new task compete, by how well they predict tasks that are left out from a few of
+their measurements:
+
+- the cold prior, moved by what past tasks say (:mod:`optuna_peppp.meta.warm_start`);
+- the factor models of the configurations that were measured (:mod:`optuna_peppp.meta.averaging`),
+  continued to the others by the former.
+
+Notation: S are the configurations that were measured, U the others, and mean + Y z + noise, with
+noise variances v, the most likely model of the former prior. The factor models' errors x_S move
+those of U as far as these vary with them,
+
+    x_U = mean_U + A (x_S - mean_S) + Y_U w + noise,   w ~ N(0, C),                              (1)
+    C = (I + Y_S' V_S^-1 Y_S)^-1,   A = Y_U C Y_S' V_S^-1.                                       (2)
+
+On a scale of log odds, mean is that of the errors transformed, and Y_U w and the noise are
+multiplied by the slope of the transform there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optuna_peppp.corpora.matrix import ErrorMatrix
+from optuna_peppp.meta.averaging import Learned, learn, left_out_tasks, score
+from optuna_peppp.meta.cold_start import cold_prior
+from optuna_peppp.meta.committee import Committee
+from optuna_peppp.meta.factor_model import FactorModel
+from optuna_peppp.meta.playing import Played
+from optuna_peppp.meta.prior import TaskPrior
+from optuna_peppp.meta.transforms import slope, transformed
+from optuna_peppp.meta.warm_start import WarmStart
+
+_COMMITTEE: Final = Committee(np.array([1.0, 0.5, 0.5, 0.5]), np.inf)
+"""Past tasks that are guessed for the most part count half: of one task, or two, the portfolio
+would otherwise outvote the posterior, and be worse than no past tasks at all after ten trials."""
+
+_SHOWN: Final = 3
+"""Configurations that a message names."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Guessed:
+    """What n past tasks tell of all d configurations.
+
+    Attributes:
+        prior: The prior of a new task.
+        errors: Shape (n, d), what was not measured as the prior expects it, given what was.
+        variance: Shape (d,), of these guesses, mean over tasks; what was measured has none.
+        committee: Who votes on what to measure next.
+        selection: What is guessed and how, in words.
+    """
+
+    prior: TaskPrior
+    errors: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    committee: Committee
+    selection: str
+
+    @classmethod
+    def of(
+        cls, matrix: ErrorMatrix, rank: int | None, test_images: NDArray[np.float64] | None
+    ) -> Self:
+        """Learns from n >= 1 tasks of which each was measured somewhere.
+
+        Args:
+            matrix: The past tasks.
+            rank: Of the factor models; by default several are averaged.
+            test_images: Shape (n,), how many images errors were counted on, where known.
+        """
+        errors, n = matrix.errors, len(matrix.tasks)
+        seen = np.flatnonzero(matrix.observed.any(axis=0))
+        start = WarmStart.of(cold_prior(matrix.space), errors)
+        warm = start.prior()
+        words = [_unmeasured(matrix)]
+        committee, prior = _COMMITTEE, warm
+        votes = "What to measure next: past tasks count half beside the posterior, being guessed."
+        if n > 1 and len(seen) > 1:
+            measured, limit = errors[:, seen], None if rank is None else min(rank, len(seen))
+            learned = learn(measured, rank=limit, test_images=test_images)
+            others = ((row, one.restricted(seen)) for row, one in start.left_out(left_out_tasks(n)))
+            reached = score(others, measured, test_images)
+            words.append(_compared(reached, learned))
+            if learned.candidates[0].score < reached:
+                prior = continued(learned.prior, seen, warm.models[0])
+        completed, variance = _completed(prior, errors, test_images)
+        if prior is not warm:
+            played = Played.through(matrix, completed, learned, test_images)
+            committee, votes = played.committee, str(played)
+        return cls(prior, completed, variance, committee, "\n".join([*words, votes]))
+
+
+def continued(prior: TaskPrior, seen: NDArray[np.intp], warm: FactorModel) -> TaskPrior:
+    """A prior of some configurations, continued to all by how they vary with them (Eqs. 1, 2).
+
+    Args:
+        prior: Of m configurations.
+        seen: Shape (m,), which these are of all d, ascending.
+        warm: Of all d, on errors as they are.
+    """
+    unseen = np.setdiff1d(np.arange(len(warm.mean)), seen)
+    loadings, noise = warm.loadings[seen], warm.noise[seen]
+    weighted = loadings.T / noise
+    covariance = np.linalg.inv(np.eye(warm.rank) + weighted @ loadings)  # Eq. 2
+    moving = warm.loadings[unseen] @ covariance @ weighted
+    mean = transformed(np.clip(warm.mean, 0.0, 1.0), prior.transform)
+    steepness = slope(np.clip(warm.mean[unseen], 0.0, 1.0), prior.transform)
+    own = steepness[:, None] * (warm.loadings[unseen] @ np.linalg.cholesky(covariance))
+    models = []
+    for model in prior.models:
+        whole = FactorModel(
+            _placed(seen, model.mean, mean[unseen] + moving @ (model.mean - mean[seen])),
+            np.column_stack(
+                (
+                    _placed(seen, model.loadings, moving @ model.loadings),
+                    _placed(seen, np.zeros_like(loadings), own),
+                )
+            ),
+            _placed(seen, model.noise, steepness**2 * warm.noise[unseen] + moving**2 @ model.noise),
+        )
+        models.append(whole)
+    return TaskPrior(tuple(models), prior.scales, prior.weights, prior.transform)
+
+
+def _placed(
+    seen: NDArray[np.intp], ours: NDArray[np.float64], others: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Rows ``ours`` at ``seen``, the others everywhere else."""
+    whole = np.empty((len(ours) + len(others), *ours.shape[1:]))
+    whole[seen] = ours
+    whole[np.setdiff1d(np.arange(len(whole)), seen)] = others
+    return whole
+
+
+def _completed(
+    prior: TaskPrior, errors: NDArray[np.float64], test_images: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Errors (n, d), guessed where unobserved, and the mean variance (d,) of the guesses."""
+    completed, variance = errors.copy(), np.zeros(errors.shape[1])
+    for task, row in enumerate(errors):
+        observed = ~np.isnan(row)
+        indices = np.flatnonzero(observed)
+        images = None if test_images is None else int(test_images[task])
+        moments = prior.condition(indices, row[indices], test_images=images).moments()
+        completed[task, ~observed] = np.clip(moments.mean[~observed], 0.0, 1.0)
+        variance += np.where(observed, 0.0, moments.std**2) / len(errors)
+    return completed, variance
+
+
+def _unmeasured(matrix: ErrorMatrix) -> str:
+    """What was never measured, and what is said of it instead."""
+    (n, d), space = matrix.errors.shape, matrix.space
+    never = np.flatnonzero(~matrix.observed.any(axis=0))
+    shown = "; ".join(
+        ", ".join(f"{name} {value}" for name, value in space.params(index).items())
+        for index in never[:_SHOWN].tolist()
+    )
+    more = "; ..." if never.size > _SHOWN else ""
+    named = f" ({shown}{more})" if never.size else ""
+    tasks = "the one past task" if n == 1 else f"any of {n} past tasks"
+    return (
+        f"Of {d} configurations {never.size} were never measured on {tasks}{named}. What was not "
+        "measured is guessed, as far as configurations have similar values."
+    )
+
+
+def _compared(reached: float, learned: Learned) -> str:
+    """Which prior was chosen."""
+    best = learned.candidates[0]
+    models = f"factor models of what was measured, continued by it ({best})"
+    cold = f"the cold prior, moved by past tasks: {reached:.5f}"
+    first, second = (cold, models) if reached <= best.score else (models, cold)
+    return f"Continuous ranked probability score of left-out tasks: {first} (chosen); {second}."
