@@ -183,8 +183,7 @@ class WarmStart:
         return self._prior(self.evidence)
 
     def left_out(self, tasks: NDArray[np.intp]) -> Iterator[tuple[int, TaskPrior]]:
-        """Each of these tasks, with its prior had it not been seen; which settings are likely
-        stays."""
+        """Each of these tasks, with its prior had it not been seen; the settings stay."""
         for task in tasks.tolist():
             yield task, self._prior(tuple(one.without(task) for one in self.evidence))
 
