@@ -126,7 +126,7 @@ def learn(
     }
     candidates = sorted(
         (
-            Candidate(*key, score(fitted.left_out_priors(), given, images))
+            Candidate(*key, _mean(scores(fitted.left_out_priors(), given, images)))
             for key, fitted in compared.items()
         ),
         key=lambda candidate: candidate.score,
@@ -186,7 +186,7 @@ class Fitted:
             if reached - likelihood < _STILL * abs(reached):
                 break
             likelihood = reached
-        indices = left_out_tasks(len(errors))
+        indices = _sampled(len(errors))
         left_out, likelihoods = zip(*state.left_out(tasks, noise, indices), strict=True)
         return cls(transform, state.model(), indices, left_out, np.array(likelihoods))
 
@@ -207,37 +207,48 @@ def _middle(ranks: Sequence[int]) -> int:
     return ranks[(len(ranks) - 1) // 2]
 
 
-def left_out_tasks(n: int) -> NDArray[np.intp]:
-    """Which of n tasks are left out, ascending."""
+def _sampled(n: int) -> NDArray[np.intp]:
+    """Which of n tasks are left out."""
     return np.sort(np.random.default_rng(0).permutation(n)[:_LEFT_OUT])
 
 
-def score(
+def scores(
     priors: Iterable[tuple[int, TaskPrior]],
     errors: NDArray[np.float64],
     test_images: NDArray[np.float64] | None,
-) -> float:
-    """Continuous ranked probability score of tasks that are left out, predicted by the others.
+) -> NDArray[np.float64]:
+    """Continuous ranked probability scores of tasks that are left out, predicted by the others.
 
     Args:
         priors: Rows of ``errors``, each with the prior that did not see it.
         errors: Shape (n, d), NaN where unobserved.
         test_images: Shape (n,), where known.
+
+    Returns:
+        A row a prior, after 1, 3 and 9 measurements; NaN where a task has no more of them.
     """
-    scores = []
+    found = []
     for row, left_out in priors:
         images = None if test_images is None else int(test_images[row])
         order = np.random.default_rng(row).permutation(np.flatnonzero(~np.isnan(errors[row])))
-        found = errors[row, order]
+        measured = errors[row, order]
         # Of the configurations in their random order.
         prior = left_out.restricted(order)
-        for count in _MEASURED:
+        own = np.full(len(_MEASURED), np.nan)
+        for place, count in enumerate(_MEASURED):
             if count < len(order):
-                posterior = prior.condition(np.arange(count), found[:count], test_images=images)
+                posterior = prior.condition(np.arange(count), measured[:count], test_images=images)
                 moments = posterior.moments()
-                away, std = found[count:] - moments.mean[count:], moments.std[count:]
-                scores.append(_ranked_probability_score(away, std).mean())
-    return float(np.mean(scores)) if scores else 0.0
+                away, std = measured[count:] - moments.mean[count:], moments.std[count:]
+                own[place] = _ranked_probability_score(away, std).mean()
+        found.append(own)
+    return np.array(found)
+
+
+def _mean(found: NDArray[np.float64]) -> float:
+    """Of the scores that there are, 0 where there are none."""
+    known = found[~np.isnan(found)]
+    return float(known.mean()) if known.size else 0.0
 
 
 def _weights(likelihood: NDArray[np.float64]) -> NDArray[np.float64]:

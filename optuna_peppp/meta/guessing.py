@@ -1,11 +1,10 @@
 """Learning although configurations were never measured, or from one past task alone.
 
-Two priors of a new task compete, by how well they predict tasks that are left out from a few of
-their measurements:
-
-- the cold prior, moved by what past tasks say (:mod:`optuna_peppp.meta.warm_start`);
-- the factor models of the configurations that were measured (:mod:`optuna_peppp.meta.averaging`),
-  continued to the others by the former.
+The prior of a new task is the cold one, moved by what past tasks say
+(:mod:`optuna_peppp.meta.warm_start`). The factor models of the configurations that were measured
+(:mod:`optuna_peppp.meta.averaging`), continued to the others by it, take over only if a paired
+t-test is sure that they predict tasks which are left out better, from a few of their measurements:
+of two or three tasks that were measured in part they tell too little.
 
 Notation: S are the configurations that were measured, U the others, and mean + Y z + noise, with
 noise variances v, the most likely model of the former prior. The factor models' errors x_S move
@@ -27,11 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optuna_peppp.corpora.matrix import ErrorMatrix
-from optuna_peppp.meta.averaging import Learned, learn, left_out_tasks, score
+from optuna_peppp.meta.averaging import Fitted, Learned, learn, scores
 from optuna_peppp.meta.cold_start import cold_prior
 from optuna_peppp.meta.committee import Committee
 from optuna_peppp.meta.factor_model import FactorModel
-from optuna_peppp.meta.playing import Played
+from optuna_peppp.meta.playing import Played, preferred
 from optuna_peppp.meta.prior import TaskPrior
 from optuna_peppp.meta.transforms import slope, transformed
 from optuna_peppp.meta.warm_start import WarmStart
@@ -77,22 +76,76 @@ class Guessed:
         seen = np.flatnonzero(matrix.observed.any(axis=0))
         start = WarmStart.of(cold_prior(matrix.space), errors)
         warm = start.prior()
-        words = [_unmeasured(matrix)]
-        committee, prior = _COMMITTEE, warm
-        votes = "What to measure next: past tasks count half beside the posterior, being guessed."
-        if n > 1 and len(seen) > 1:
-            measured, limit = errors[:, seen], None if rank is None else min(rank, len(seen))
-            learned = learn(measured, rank=limit, test_images=test_images)
-            others = ((row, one.restricted(seen)) for row, one in start.left_out(left_out_tasks(n)))
-            reached = score(others, measured, test_images)
-            words.append(_compared(reached, learned))
-            if learned.candidates[0].score < reached:
-                prior = continued(learned.prior, seen, warm.models[0])
+        prior, committee, words = warm, _COMMITTEE, [_unmeasured(matrix)]
+        factors = _Factors.of(start, errors, seen, rank, test_images) if n > 1 else None
+        if factors is not None:
+            words.append(str(factors))
+        if factors is not None and factors.better:
+            prior = continued(factors.learned.prior, seen, warm.models[0])
         completed, variance = _completed(prior, errors, test_images)
-        if prior is not warm:
-            played = Played.through(matrix, completed, learned, test_images)
-            committee, votes = played.committee, str(played)
-        return cls(prior, completed, variance, committee, "\n".join([*words, votes]))
+        if factors is not None and factors.better:
+            played = Played.through(matrix, completed, factors.learned, test_images)
+            committee = played.committee
+            words.append(str(played))
+        else:
+            words.append(
+                "What to measure next: worlds and portfolio count half beside the posterior, since "
+                "past tasks are guessed for the most part."
+            )
+        return cls(prior, completed, variance, committee, "\n".join(words))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Factors:
+    """The factor models of what was measured, beside the cold prior moved by past tasks.
+
+    Attributes:
+        learned: The factor models.
+        scores: Shape (t, 2), continuous ranked probability scores of t tasks that were left out:
+            by the cold prior moved by the others, and by the factor models.
+    """
+
+    learned: Learned
+    scores: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        start: WarmStart,
+        errors: NDArray[np.float64],
+        seen: NDArray[np.intp],
+        rank: int | None,
+        test_images: NDArray[np.float64] | None,
+    ) -> Self:
+        """From errors (n, d), n > 1, of the configurations ``seen`` on some task."""
+        measured, limit = errors[:, seen], None if rank is None else min(rank, len(seen))
+        learned = learn(measured, rank=limit, test_images=test_images)
+        best = learned.candidates[0]
+        fitted = Fitted.to(measured, test_images, best.transform, best.noise, learned.rank)
+        moved = ((row, one.restricted(seen)) for row, one in start.left_out(fitted.indices))
+        both = [
+            scores(priors, measured, test_images) for priors in (moved, fitted.left_out_priors())
+        ]
+        comparable = ~np.isnan(both[0]).all(axis=1)
+        means = [np.nanmean(one[comparable], axis=1) for one in both]
+        return cls(learned, np.column_stack(means))
+
+    @property
+    def better(self) -> bool:
+        """Whether factor models surely predict better."""
+        return len(self.scores) > 1 and preferred(-self.scores) == 1
+
+    def __str__(self) -> str:
+        if not len(self.scores):
+            return "Too little was measured to compare with factor models."
+        moved, factors = self.scores.mean(axis=0).tolist()
+        chosen = (" (chosen)", "") if not self.better else ("", " (chosen)")
+        best = self.learned.candidates[0]
+        return (
+            "Continuous ranked probability score of left-out tasks: what the space tells, moved by "
+            f"past tasks: {moved:.5f}{chosen[0]}; factor models of what was measured, "
+            f"{best.transform}, {best.noise} noise: {factors:.5f}{chosen[1]}."
+        )
 
 
 def continued(prior: TaskPrior, seen: NDArray[np.intp], warm: FactorModel) -> TaskPrior:
@@ -167,12 +220,3 @@ def _unmeasured(matrix: ErrorMatrix) -> str:
         f"Of {d} configurations {never.size} were never measured on {tasks}{named}. What was not "
         "measured is guessed, as far as configurations have similar values."
     )
-
-
-def _compared(reached: float, learned: Learned) -> str:
-    """Which prior was chosen."""
-    best = learned.candidates[0]
-    models = f"factor models of what was measured, continued by it ({best})"
-    cold = f"the cold prior, moved by past tasks: {reached:.5f}"
-    first, second = (cold, models) if reached <= best.score else (models, cold)
-    return f"Continuous ranked probability score of left-out tasks: {first} (chosen); {second}."
