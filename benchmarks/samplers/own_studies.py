@@ -7,7 +7,7 @@ the first three or all six studies as the only past, as `optuna-peppp fit --stor
 and our cold start, which know no past, measure it too. Judged is the hypervolume regret (runs.py),
 mean over the draws, and paired differences to the cold start.
 
-    python -m benchmarks.samplers.own_studies [--corpus CSV-OR-NAME ...] [--draws 200] [--quick]
+    python -m benchmarks.samplers.own_studies [--corpus CSV-OR-NAME ...] [--draws 100] [--quick]
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--corpus", nargs="+", default=CORPORA[:3], help="names or files; default: three"
     )
-    parser.add_argument("--draws", type=int, default=200, help="default: %(default)s")
+    parser.add_argument("--draws", type=int, default=100, help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     options = parser.parse_args(argv)
     found = list[Row]()

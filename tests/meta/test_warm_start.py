@@ -33,7 +33,7 @@ def joint(setting: Setting, tasks: int) -> tuple[Array, Array]:
     return np.tile(model.mean, tasks), common + own + noise
 
 
-SETTINGS = [Setting(0, 0.5, 1.0, 1.0), Setting(2, 0.95, 2.0, 0.5), Setting(4, 0.8, 0.5, 4.0)]
+SETTINGS = [Setting(0, 0.5, 1.0, 1.0), Setting(2, 0.95, 2.0, 0.5), Setting(1, 0.8, 0.5, 4.0)]
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
