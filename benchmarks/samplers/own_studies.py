@@ -69,9 +69,7 @@ class Draws:
         space = ConfigurationSpace(choices)
         columns = [whole.index(space.params(index)) for index in range(len(space))]
         rows = rng.choice(tasks.complete_rows(self.matrix), max(STUDIES) + 1, replace=False)
-        errors, memory = (
-            array[np.ix_(rows, columns)] for array in (self.matrix.errors, self.matrix.memory)
-        )
+        errors, memory = self.matrix.errors[rows][:, columns], self.matrix.memory[rows][:, columns]
         names = tuple(f"{number}-{row}" for row in rows)
         truth = ErrorMatrix(space, names, errors, memory)
         seen = np.zeros(errors.shape, dtype=np.bool_)
@@ -80,10 +78,10 @@ class Draws:
                 "tpe", NewTask(row, name, errors[row], memory[row], truth), TRIALS, number
             )
             seen[row, list(study.indices)] = True
-        known = [np.where(seen, array, np.nan) for array in (errors, memory)]
+        known = np.where(seen, errors, np.nan), np.where(seen, memory, np.nan)
         found = []
         for contestant, studies in CONTESTANTS:
-            past = ErrorMatrix(space, names, *known).rows(range(max(studies, 1)))
+            past = ErrorMatrix(space, names, known[0], known[1]).rows(range(max(studies, 1)))
             new = NewTask(max(STUDIES), names[-1], errors[-1], memory[-1], past)
             run = measure(contestant, new, TRIALS, number)
             found.append(regrets(run, errors[-1], memory[-1]))

@@ -122,9 +122,9 @@ class _Factors:
         learned = learn(measured, rank=limit, test_images=test_images)
         best = learned.candidates[0]
         fitted = Fitted.to(measured, test_images, best.transform, best.noise, learned.rank)
-        moved = ((row, one.restricted(seen)) for row, one in start.left_out(fitted.indices))
         both = [
-            scores(priors, measured, test_images) for priors in (moved, fitted.left_out_priors())
+            scores(priors, measured, test_images)
+            for priors in (start.left_out(fitted.indices, seen), fitted.left_out_priors())
         ]
         comparable = ~np.isnan(both[0]).all(axis=1)
         means = [np.nanmean(one[comparable], axis=1) for one in both]

@@ -129,7 +129,7 @@ class Evidence:
         inverse = weighted.reshape(k, -1) @ sides.reshape(k, -1).T  # Eqs. 2 and 4
         inverse += np.eye(k) / shared
         target = sides.reshape(k, -1) @ (self.projected * shrunk).ravel()
-        covariance = np.linalg.inv(inverse)
+        covariance: NDArray[np.float64] = np.linalg.inv(inverse)
         mean = covariance @ target
         volume = np.linalg.slogdet(inverse * shared)[1]
         return mean, covariance, float(alone.sum() + 0.5 * (mean @ target - volume))  # Eq. 5
@@ -180,14 +180,23 @@ class WarmStart:
 
     def prior(self) -> TaskPrior:
         """The prior of a new task."""
-        return self._prior(self.evidence)
+        return self._prior(self.evidence, slice(None))
 
-    def left_out(self, tasks: NDArray[np.intp]) -> Iterator[tuple[int, TaskPrior]]:
-        """Each of these tasks, with its prior had it not been seen; the settings stay."""
+    def left_out(
+        self, tasks: NDArray[np.intp], columns: NDArray[np.intp]
+    ) -> Iterator[tuple[int, TaskPrior]]:
+        """Each of these tasks, with its prior had it not been seen; the settings stay.
+
+        Args:
+            tasks: Shape (t,), rows.
+            columns: Shape (m,), the configurations of the priors.
+        """
         for task in tasks.tolist():
-            yield task, self._prior(tuple(one.without(task) for one in self.evidence))
+            yield task, self._prior(tuple(one.without(task) for one in self.evidence), columns)
 
-    def _prior(self, evidence: tuple[Evidence, ...]) -> TaskPrior:
+    def _prior(
+        self, evidence: tuple[Evidence, ...], columns: slice | NDArray[np.intp]
+    ) -> TaskPrior:
         models = []
         for setting in self.settings:
             model = self.cold.models[setting.model]
@@ -196,9 +205,9 @@ class WarmStart:
             root = np.linalg.cholesky(covariance + own * np.eye(len(mean)))
             models.append(  # Eq. 6
                 FactorModel(
-                    model.mean + model.loadings @ mean,
-                    model.loadings @ root,
-                    setting.noise**2 * model.noise,
+                    model.mean[columns] + model.loadings[columns] @ mean,
+                    model.loadings[columns] @ root,
+                    setting.noise**2 * model.noise[columns],
                 )
             )
         weights = np.outer(self.weights, self.cold.weights.sum(axis=0))
