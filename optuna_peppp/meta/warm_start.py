@@ -129,7 +129,7 @@ class Evidence:
         inverse = weighted.reshape(k, -1) @ sides.reshape(k, -1).T  # Eqs. 2 and 4
         inverse += np.eye(k) / shared
         target = sides.reshape(k, -1) @ (self.projected * shrunk).ravel()
-        covariance: NDArray[np.float64] = np.linalg.inv(inverse)
+        covariance = np.asarray(np.linalg.inv(inverse), dtype=np.float64)
         mean = covariance @ target
         volume = np.linalg.slogdet(inverse * shared)[1]
         return mean, covariance, float(alone.sum() + 0.5 * (mean @ target - volume))  # Eq. 5
