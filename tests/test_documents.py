@@ -147,6 +147,15 @@ def test_samplers_on_every_corpus() -> None:
         assert samplers(records) in DOCUMENTS["benchmarks"], corpus
 
 
+def test_a_few_own_studies() -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra benchmarks")
+    from benchmarks.harness.tables import grouped
+    from benchmarks.samplers.own_studies import table as own_studies
+
+    for corpus, records in grouped(results("own_studies"), "corpus").items():
+        assert own_studies(records) in DOCUMENTS["benchmarks"], corpus
+
+
 def test_beside_the_papers_method() -> None:
     measures = {
         "relative error": "relative_error",

@@ -2,9 +2,9 @@
 
 The twenty superclasses of CIFAR-100 are tuned one after another into one Optuna storage, with real
 trainings of `plain3`. Nothing is known at first, so every study measures the configurations that
-all studies so far measured least (ties at random): a meta-model needs every configuration measured
-once. Sixteen trainings a study are 320 in all, three or four per configuration, so that each is
-still known after leaving any study out.
+all studies so far measured least (ties at random). Sixteen trainings a study are 320 in all, three
+or four per configuration, so that each is still known after leaving any study out and nothing has
+to be guessed; `benchmarks.samplers.own_studies` shows what guesses are worth.
 
 Then each superclass in turn is the new task: the studies of the other nineteen (16% of their
 entries) become an error matrix and a meta-model, and "bayesian" measures up to twelve

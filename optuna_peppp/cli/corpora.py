@@ -48,9 +48,9 @@ def fit(
 ) -> None:
     """Learn from past studies and corpora, for `tune --meta`. Trains nothing.
 
-    Every configuration must have been measured once, on any task: give a corpus beside studies
-    that measured a few. Of a study count the completed trials. Studies that tune other choices
-    than the corpora, or than most studies, are left out and named.
+    One study is enough, and a few trials of each: what was never measured is guessed from what
+    was, and named. Of a study count the completed trials. Studies that tune other choices than
+    the corpora, or than most studies, are left out and named.
     """
     with clear_errors():
         from optuna_peppp.corpora.catalog import read_corpus

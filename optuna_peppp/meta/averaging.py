@@ -22,7 +22,7 @@ by EM, and a Gaussian prediction (mean, s) of a value x, with z = (x - mean) / s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Final, Self, get_args
@@ -125,7 +125,10 @@ def learn(
         for transform, noise in product(get_args(Transform), get_args(NoiseModel))
     }
     candidates = sorted(
-        (Candidate(*key, _score(fitted, given, images)) for key, fitted in compared.items()),
+        (
+            Candidate(*key, _mean(scores(fitted.left_out_priors(), given, images)))
+            for key, fitted in compared.items()
+        ),
         key=lambda candidate: candidate.score,
     )
     best = candidates[0].transform, candidates[0].noise
@@ -192,6 +195,12 @@ class Fitted:
         weights = _weights(self.likelihood[:, None])
         return TaskPrior((self.model,), SCALES, weights, self.transform)
 
+    def left_out_priors(self) -> Iterator[tuple[int, TaskPrior]]:
+        """Each task that was left out, with the prior of the model that did not see it."""
+        weights = _weights(self.likelihood[:, None])
+        for task, model in zip(self.indices.tolist(), self.left_out, strict=True):
+            yield task, TaskPrior((model,), SCALES, weights, self.transform)
+
 
 def _middle(ranks: Sequence[int]) -> int:
     """The middle one of ascending ranks."""
@@ -203,25 +212,43 @@ def _sampled(n: int) -> NDArray[np.intp]:
     return np.sort(np.random.default_rng(0).permutation(n)[:_LEFT_OUT])
 
 
-def _score(
-    fitted: Fitted, errors: NDArray[np.float64], test_images: NDArray[np.float64] | None
-) -> float:
-    """Continuous ranked probability score of tasks that are left out, predicted by the others."""
-    weights = _weights(fitted.likelihood[:, None])
-    scores = []
-    for row, model in zip(fitted.indices.tolist(), fitted.left_out, strict=True):
+def scores(
+    priors: Iterable[tuple[int, TaskPrior]],
+    errors: NDArray[np.float64],
+    test_images: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """Continuous ranked probability scores of tasks that are left out, predicted by the others.
+
+    Args:
+        priors: Rows of ``errors``, each with the prior that did not see it.
+        errors: Shape (n, d), NaN where unobserved.
+        test_images: Shape (n,), where known.
+
+    Returns:
+        A row a prior, after 1, 3 and 9 measurements; NaN where a task has no more of them.
+    """
+    found = []
+    for row, left_out in priors:
         images = None if test_images is None else int(test_images[row])
         order = np.random.default_rng(row).permutation(np.flatnonzero(~np.isnan(errors[row])))
-        found = errors[row, order]
+        measured = errors[row, order]
         # Of the configurations in their random order.
-        prior = TaskPrior((model,), SCALES, weights, fitted.transform).restricted(order)
-        for count in _MEASURED:
+        prior = left_out.restricted(order)
+        own = np.full(len(_MEASURED), np.nan)
+        for place, count in enumerate(_MEASURED):
             if count < len(order):
-                posterior = prior.condition(np.arange(count), found[:count], test_images=images)
+                posterior = prior.condition(np.arange(count), measured[:count], test_images=images)
                 moments = posterior.moments()
-                away, std = found[count:] - moments.mean[count:], moments.std[count:]
-                scores.append(_ranked_probability_score(away, std).mean())
-    return float(np.mean(scores)) if scores else 0.0
+                away, std = measured[count:] - moments.mean[count:], moments.std[count:]
+                own[place] = _ranked_probability_score(away, std).mean()
+        found.append(own)
+    return np.array(found)
+
+
+def _mean(found: NDArray[np.float64]) -> float:
+    """Of the scores that there are, 0 where there are none."""
+    known = found[~np.isnan(found)]
+    return float(known.mean()) if known.size else 0.0
 
 
 def _weights(likelihood: NDArray[np.float64]) -> NDArray[np.float64]:

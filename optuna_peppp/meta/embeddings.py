@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optuna_peppp.completion.cross_validation import Completed
-from optuna_peppp.corpora.matrix import ErrorMatrix
 
 _RANK: Final = 5
 """Dimensions of the embeddings: the paper's. Its text says 3 for new tasks and 5 for meta-training;
@@ -38,19 +37,20 @@ class Embedded:
     selection: str
 
     @classmethod
-    def of(cls, matrix: ErrorMatrix, *, rank: int | None, shrinkage: float | None) -> Self:
+    def of(
+        cls, errors: NDArray[np.float64], *, rank: int | None, shrinkage: float | None = None
+    ) -> Self:
         """By truncated SVD, of the completed matrix where something is missing.
 
         Args:
-            matrix: Every task and every configuration was measured somewhere.
+            errors: Shape (n, d), NaN where unobserved; every row and column is observed somewhere.
             rank: By default the paper's, as far as there are tasks and configurations.
             shrinkage: Of SoftImpute, by default chosen; without effect on complete rows.
         """
-        errors = matrix.errors
         reason = "as in the paper's runs" if rank is None else "as asked for"
         rank = max(1, min(_RANK, min(errors.shape) - 1)) if rank is None else rank
         selection = f"rank {rank}, {reason}."
-        if matrix.observed.all():
+        if not np.isnan(errors).any():
             embeddings = np.linalg.svd(errors, full_matrices=False)[2][:rank].T
             noise = _noise(errors, embeddings)
         else:

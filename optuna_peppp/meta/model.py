@@ -25,15 +25,13 @@ from optuna_peppp.meta.cold_start import cold_prior
 from optuna_peppp.meta.committee import EVERYONE, Committee
 from optuna_peppp.meta.embeddings import Embedded
 from optuna_peppp.meta.file import ARRAYS, Stored, check_usable, read, write
+from optuna_peppp.meta.guessing import Guessed
 from optuna_peppp.meta.playing import Played
 from optuna_peppp.meta.prior import TaskPrior
 from optuna_peppp.meta.worlds import Worlds, known_memory
 
 _COLD_RANK: Final = 3
 """Dimensions of the embeddings without past tasks."""
-
-_SHOWN: Final = 3
-"""Configurations that a message names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,42 +101,53 @@ class MetaModel:
         playing past tasks through. ``selection`` tells the outcomes. Tasks
         without any measurement are left out.
 
+        Where configurations were never measured on any task, or there is one task alone, what was
+        not measured is guessed (:mod:`optuna_peppp.meta.guessing`): the cold prior, moved by what
+        past tasks say, takes the place of the factor models, or continues them. ``selection`` names
+        what is guessed.
+
         Args:
-            matrix: Errors of n tasks under d configurations; every configuration was measured
-                on one task at least.
+            matrix: Errors of n tasks under d configurations, measured completely or in part.
             rank: Dimensions of the embeddings and of the prior's model; by default 5 for the
                 embeddings, as in the paper's runs, and averaged over 2 to 5 for the prior: less
                 than there are tasks and configurations.
-            shrinkage: Of SoftImpute, by default chosen; without effect on complete rows.
+            shrinkage: Of SoftImpute, by default chosen; without effect where it completes nothing.
             test_images: How many images errors were counted on: shape (n,), of every task, or
                 one number. Only for new tasks whose errors are counted on other numbers of
                 images: without it, the noise that is learned holds what counting adds already,
                 and a new task of the same number needs none of it either.
 
         Raises:
-            ValueError: Fewer than two tasks or fewer than ``rank``, a configuration that was
-                never measured, ``rank`` not between 1 and min(n, d), or ``shrinkage`` not
-                positive.
+            ValueError: No task was measured, ``rank`` is not between 1 and min(n, d), or
+                ``shrinkage`` not positive.
         """
         measured = matrix.observed.any(axis=1)
         _check_sufficient(matrix, int(measured.sum()), rank)
         images = None if test_images is None else task_test_images(test_images, len(matrix.tasks))
         images = None if images is None else images[measured]
         matrix = matrix.rows(measured)
-        learned = learn(matrix.errors, rank=rank, test_images=images)
-        embedded = Embedded.of(matrix, rank=rank, shrinkage=shrinkage)
-        errors = learned.prior.completed(matrix.errors, images)
-        played = Played.through(matrix, errors, learned, images)
+        if len(matrix.tasks) == 1 or not matrix.observed.any(axis=0).all():
+            guessed = Guessed.of(matrix, rank, images)
+            errors, embedded = guessed.errors, Embedded.of(guessed.errors, rank=rank)
+            prior, committee, words = guessed.prior, guessed.committee, guessed.selection
+            noise = np.sqrt(np.square(embedded.noise) + guessed.variance)
+        else:
+            learned = learn(matrix.errors, rank=rank, test_images=images)
+            embedded = Embedded.of(matrix.errors, rank=rank, shrinkage=shrinkage)
+            errors, _ = learned.prior.completed(matrix.errors, images)
+            played = Played.through(matrix, errors, learned, images)
+            prior, committee, words = learned.prior, played.committee, f"{learned}\n{played}"
+            noise = embedded.noise
         return cls(
             matrix.space,
             matrix.tasks,
             errors,
             embedded.embeddings,
             errors.mean(axis=0),
-            embedded.noise,
-            learned.prior,
-            f"Embeddings: {embedded.selection}\n{learned}\n{played}",
-            played.committee,
+            noise,
+            prior,
+            f"Embeddings: {embedded.selection}\n{words}",
+            committee,
             known_memory(matrix.memory),
         )
 
@@ -256,28 +265,15 @@ class MetaModel:
 
 
 def _check_sufficient(matrix: ErrorMatrix, n: int, rank: int | None) -> None:
-    """Refuses what nothing can be learned from, and says what to measure next."""
+    """Refuses what nothing can be learned from."""
     d = len(matrix.space)
-    if n < 2:
+    if not n:
         raise ValueError(
-            "matrix must hold at least two measured tasks, to learn how tasks differ; got "
-            f"{n or 'none'}. Measure configurations on another task"
+            "matrix must hold a measured task at least, to learn how configurations relate; got "
+            "none. Measure configurations on a task, or take MetaModel.cold(space)"
         )
     if rank is not None and not 1 <= rank <= min(n, d):
         raise ValueError(
             f"rank must be between 1 and {min(n, d)}, as many as there are measured tasks and "
             f"configurations; got {rank}"
-        )
-    observed = matrix.observed
-    never = np.flatnonzero(~observed.any(axis=0))
-    if never.size:
-        shown = "; ".join(
-            ", ".join(f"{name} {value}" for name, value in matrix.space.params(index).items())
-            for index in never[:_SHOWN].tolist()
-        )
-        least = matrix.tasks[int(observed.sum(axis=1).argmin())]
-        raise ValueError(
-            f"matrix: {never.size} of {d} configurations were never measured, so that nothing "
-            f"tells their errors. Measure each of them next, on {least!r} for example: {shown}"
-            f"{'; ...' if never.size > _SHOWN else ''}"
         )

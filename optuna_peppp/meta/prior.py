@@ -128,7 +128,7 @@ class TaskPrior:
 
     def completed(
         self, errors: NDArray[np.float64], test_images: NDArray[np.float64] | None = None
-    ) -> NDArray[np.float64]:
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Errors of tasks, and where one was measured in part, what to expect of the rest.
 
         Args:
@@ -136,16 +136,18 @@ class TaskPrior:
             test_images: Shape (n,), how many images a task's errors are counted on, where known.
 
         Returns:
-            Shape (n, d), in [0, 1].
+            The errors (n, d), in [0, 1], and the mean over tasks of the variance (d,) of what was
+            expected; what was measured has none.
         """
-        filled = errors.copy()
+        completed, variance = errors.copy(), np.zeros(errors.shape[1])
         unknown = np.isnan(errors)
         for row in np.flatnonzero(unknown.any(axis=1)).tolist():
             known = np.flatnonzero(~unknown[row])
             images = None if test_images is None else int(test_images[row])
-            posterior = self.condition(known, errors[row, known], test_images=images)
-            filled[row, unknown[row]] = posterior.moments().mean[unknown[row]].clip(0.0, 1.0)
-        return filled
+            moments = self.condition(known, errors[row, known], test_images=images).moments()
+            completed[row, unknown[row]] = moments.mean[unknown[row]].clip(0.0, 1.0)
+            variance += np.where(unknown[row], moments.std**2, 0.0) / len(errors)
+        return completed, variance
 
     def _noise(self, model: FactorModel, test_images: int | None) -> NDArray[np.float64]:
         """Shape (d,), variance of a new measurement around a model's signal."""

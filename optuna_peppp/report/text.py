@@ -177,7 +177,9 @@ def corpus_as_text(table: CorpusTable) -> str:
     else:
         least = counts.argsort(kind="stable").tolist()
         names = [" / ".join(map(_shown, space.params(index).values())) for index in never]
-        lines["never measured"] = f"{len(never)}: {_listed(names)}" if never else "none"
+        lines["never measured"] = (
+            f"{len(never)}, which `fit` guesses: {_listed(names)}" if never else "none"
+        )
         lines["measured least"] = _listed(f"{rows[row]} {counts[row]}" for row in least)
     return "\n".join(f"{name:<17}{text}" for name, text in lines.items())
 
@@ -187,7 +189,8 @@ def fit_as_text(meta: MetaModel, matrix: ErrorMatrix) -> str:
     observed = matrix.observed
     return "\n".join(
         [
-            f"Learned from {len(meta.tasks)} tasks and {len(meta.space)} configurations, "
+            f"Learned from {len(meta.tasks)} task{'s' * (len(meta.tasks) != 1)} and "
+            f"{len(meta.space)} configurations, "
             f"{observed.mean():.1%} of their errors measured.",
             meta.selection,
         ]

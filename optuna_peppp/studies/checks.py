@@ -181,6 +181,46 @@ def warn_of_objectives(
         )
 
 
+def noisy_names(trial: FrozenTrial, space: ConfigurationSpace) -> list[str]:
+    """The names outside the space of which the trial chose one of several values."""
+    return [
+        name
+        for name, distribution in trial.distributions.items()
+        if name not in space.names and not distribution.single()
+    ]
+
+
+def warn_of_noise(names: Sequence[str], space: ConfigurationSpace, stacklevel: int = 2) -> None:
+    """Says that what varies outside the space is noise to whoever learns from the errors.
+
+    Warns:
+        UserWarning: There are such names.
+    """
+    if names:
+        warnings.warn(
+            f"the studies vary {', '.join(names)}, too, which the space does not hold: to what is "
+            "learned, their effect on the errors is noise. To learn it, put a few values of each "
+            f"into the space beside {', '.join(space.names)}",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def tell_of_noise(
+    study: Study, trial: FrozenTrial, space: ConfigurationSpace, warned: set[tuple[str, object]]
+) -> None:
+    """Logs once of a study that names outside the space vary, which is noise to the sampler.
+
+    It may be meant so, and is left to the independent sampler.
+    """
+    names = noisy_names(trial, space)
+    if names and (study.study_name, "noise") not in warned:
+        warned.add((study.study_name, "noise"))
+        _LOGGER.info(
+            f"study {study.study_name!r} varies {', '.join(names)}, too, which PEPPPSampler does "
+            "not know: to what it learns, their effect on the errors is noise"
+        )
+
+
 def tell_of_nothing_taken(
     study: Study, trial: FrozenTrial, space: ConfigurationSpace, warned: set[tuple[str, object]]
 ) -> None:

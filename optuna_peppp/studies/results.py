@@ -17,7 +17,14 @@ from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.corpora.measurements import averaged
 from optuna_peppp.prediction import Prediction
-from optuna_peppp.studies.checks import check_minimized, misfit, no_error, warn_of_ignored
+from optuna_peppp.studies.checks import (
+    check_minimized,
+    misfit,
+    no_error,
+    noisy_names,
+    warn_of_ignored,
+    warn_of_noise,
+)
 from optuna_peppp.studies.trials import Usage, agreeing, read_trials
 
 if TYPE_CHECKING:
@@ -115,7 +122,8 @@ def error_matrix_from_studies(
         ValueError: No study can be a row, or ``memory`` is of another shape or not positive.
 
     Warns:
-        UserWarning: A study is left out, and why.
+        UserWarning: A study is left out, and why; or names outside the space vary, whose effect on
+            the errors is noise to whoever learns from the matrix.
     """
     studies = list(studies)
     shape = (len(studies), len(space))
@@ -126,6 +134,7 @@ def error_matrix_from_studies(
             f"{shape}, one row per study; got {given.shape}"
         )
     tasks, errors, bytes_needed = [], [], []
+    noisy = dict[str, None]()
     for row, study in enumerate(studies):
         try:
             usage = _usage(study, space)
@@ -135,6 +144,7 @@ def error_matrix_from_studies(
             warnings.warn(f"left out: {problem}", stacklevel=2)
             continue
         warn_of_ignored(study, usage, space, set())
+        noisy |= dict.fromkeys(name for t in usage.measured for name in noisy_names(t, space))
         known = _reported_memory(study, usage, space) if given is None else given
         tasks.append(study.study_name)
         errors.append(averaged(usage.indices, usage.errors, len(space)))
@@ -145,6 +155,7 @@ def error_matrix_from_studies(
             f"as its first objective, minimized; of {len(studies)} none does. Name other studies, "
             "or fill them with `optuna-peppp tune --storage`"
         )
+    warn_of_noise(list(noisy), space)
     return ErrorMatrix(space, tuple(tasks), np.array(errors), np.array(bytes_needed))
 
 

@@ -30,6 +30,7 @@ from optuna_peppp.sizes import format_size, parse_size
 from optuna_peppp.studies.checks import (
     check_minimized,
     check_same_space,
+    tell_of_noise,
     tell_of_nothing_taken,
     warn_of_ignored,
     warn_of_objectives,
@@ -72,7 +73,7 @@ class PEPPPSampler(BaseSampler):
     (``trial.set_constraint``) do not change what is asked for; :func:`~optuna_peppp.predict`
     heeds them. A warning tells once of each trial that reported no error, of more than two
     objectives, and of a second one that is not the memory given; the log tells of an objective
-    that takes none of the names.
+    that takes none of the names, and of other names that vary: their effect is noise here.
 
     Args:
         meta: The meta-model, fitted to past tasks; its space is what is sampled.
@@ -200,6 +201,8 @@ class PEPPPSampler(BaseSampler):
             if state == TrialState.COMPLETE:
                 tell_of_nothing_taken(study, trial, self._space, self._warned)
             return
+        if state == TrialState.COMPLETE:
+            tell_of_noise(study, trial, self._space, self._warned)
         ended = copy.copy(trial)
         ended.state, ended.values = state, values
         trials = other_trials(study, trial)

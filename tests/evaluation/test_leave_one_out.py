@@ -316,12 +316,20 @@ def test_a_fraction_of_a_partial_corpus_is_refused() -> None:
 
 def test_a_split_that_cannot_be_learned_from_is_named() -> None:
     full = corpus()
+    matrix = ErrorMatrix(full.space, full.tasks, full.errors, full.memory)
+    evaluation = Evaluation(matrix, STRATEGIES, rank=len(full.tasks))
+    with pytest.raises(ValueError, match=r"without 'task 0': rank must be between 1 and"):
+        list(evaluation.run())
+
+
+def test_what_the_other_tasks_never_measured_is_guessed() -> None:
+    full = corpus()
     errors = full.errors.copy()
     errors[1:, 3] = np.nan
     matrix = ErrorMatrix(full.space, full.tasks, errors, full.memory)
-    evaluation = Evaluation(matrix, STRATEGIES)
-    with pytest.raises(ValueError, match=r"without 'task 0': .* never measured.*configuration 3"):
-        list(evaluation.run())
+    split = Evaluation(matrix, STRATEGIES).split(0)
+    assert "1 were never measured" in split.meta.selection
+    assert not np.isnan(split.meta.errors).any()
 
 
 def test_a_strategy_that_repeats_itself_is_refused() -> None:

@@ -315,13 +315,10 @@ def test_tasks_without_measurements_are_left_out() -> None:
 def test_configurations_that_were_never_measured_are_named() -> None:
     errors = low_rank(4, 6, 2)
     errors[:, [1, 2, 4, 5]] = math.nan
-    errors[3, 0] = math.nan
-    with pytest.raises(
-        ValueError,
-        match="4 of 6 configurations were never measured.*Measure each of them next, on 'task 3' "
-        r"for example: configuration 1; configuration 2; configuration 4; \.\.\.",
-    ):
-        MetaModel.fit(matrix_of(errors))
+    assert (
+        "Of 6 configurations 4 were never measured on any of 4 past tasks (configuration 1; "
+        "configuration 2; configuration 4; ...)"
+    ) in MetaModel.fit(matrix_of(errors)).selection
 
 
 @pytest.mark.parametrize("shrinkage", [0.0, -1.0, math.inf])
@@ -366,11 +363,9 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     for rank in (0, 5, -1):
         with pytest.raises(ValueError, match=f"rank must be between 1 and 4, .*; got {rank}"):
             MetaModel.fit(matrix_of(errors), rank=rank)
-    for few in (np.empty((0, 3)), [[0.1, 0.2, 0.3]], [[0.1, 0.2], [math.nan, math.nan]]):
-        with pytest.raises(
-            ValueError, match=r"at least two measured tasks.*Measure configurations on another task"
-        ):
-            MetaModel.fit(matrix_of(few))
+    for none in (np.empty((0, 3)), [[math.nan, math.nan]]):
+        with pytest.raises(ValueError, match=r"a measured task at least.*MetaModel\.cold"):
+            MetaModel.fit(matrix_of(none))
 
 
 def test_inconsistent_arrays_are_refused() -> None:

@@ -129,7 +129,7 @@ def test_an_incomplete_corpus_as_text(tmp_path: Path) -> None:
         "memory": "1 kB to 2 kB",
         "repeats": "2 entries measured up to 3 times; largest less smallest error 0.07 in the "
         "median, at most 0.1",
-        "never measured": "1: 1-4-3 / 0.01",
+        "never measured": "1, which `fit` guesses: 1-4-3 / 0.01",
         "measured least": "birds (vgg11) 1, fish (plain3) 2",
     }
 

@@ -123,6 +123,31 @@ def test_an_objective_that_takes_none_of_the_names(
     assert message.startswith("trial 0 of study 'task' took none of format_a, format_b, so that")
 
 
+def test_other_names_that_vary_are_told_of_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("optuna_peppp.studies.checks"), "propagate", True)
+    caplog.set_level(logging.INFO)
+    study = study_of()
+
+    def objective(trial: Trial, lowest: float) -> tuple[float, float]:
+        index = META.space.index(META.space.suggest(trial))
+        return trial.suggest_float("dropout", lowest, 0.5), float(MEMORY[index])
+
+    study.optimize(lambda trial: objective(trial, 0.5), n_trials=1)
+    assert not [
+        one
+        for one in caplog.records
+        if "dropout" in one.getMessage() and "noise" in one.getMessage()
+    ]
+    study.optimize(lambda trial: objective(trial, 0.0), n_trials=2)
+    told = [one.getMessage() for one in caplog.records if "noise" in one.getMessage()]
+    assert told == [
+        "study 'task' varies dropout, too, which PEPPPSampler does not know: to what it learns, "
+        "their effect on the errors is noise"
+    ]
+
+
 @pytest.mark.parametrize("meta", [MATRIX, "plain3-cifar100", None, MetaModel])
 def test_what_is_no_meta_model(meta: Any) -> None:
     kind = type(meta).__name__

@@ -6,7 +6,12 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.study import Study, StudyDirection
 from optuna.trial import Trial, create_trial
 
@@ -280,6 +285,21 @@ def test_studies_that_cannot_be_rows_are_left_out_and_named() -> None:
     ]
     for message, reason in zip(told, reasons, strict=True):
         assert message.startswith(f"left out: {reason}")
+
+
+def test_names_outside_the_space_that_vary_are_told_of_once() -> None:
+    studies = studies_of("flowers", "fish")
+    kept, drawn = FloatDistribution(0.1, 0.1), FloatDistribution(0.0, 0.5)
+    for study in studies:
+        add(study, SPACE.params(0) | {"decay": 0.1}, 0.5, 100.0, decay=kept)
+        for dropout in (0.1, 0.3):
+            add(study, SPACE.params(1) | {"dropout": dropout}, 0.2, 100.0, dropout=drawn)
+    with pytest.warns(
+        UserWarning, match="^the studies vary dropout, too, .*: to what is learned, .* is noise"
+    ) as caught:
+        matrix = error_matrix_from_studies(studies, SPACE)
+    assert [warning.filename for warning in caught] == [__file__]
+    assert matrix.errors[:, :2].tolist() == [[0.5, 0.2]] * 2
 
 
 @pytest.mark.parametrize("memory", [0.0, -1.0, float("inf")])
