@@ -68,7 +68,7 @@ def test_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert float(row["main_effects"]) < float(row["mean"])
         assert 0 < float(row["posterior"]) < 0.2
     page = (tmp_path / "out" / "some.md").read_text()
-    assert "| activations | `int2@32` | +0.10" in page
+    assert "| activations | `bfloat16` | +0.0000 ± 0.0000 |" in page
     assert "done" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         sampled.main([str(path), "--folds", "1", "--output", str(tmp_path / "out")])
