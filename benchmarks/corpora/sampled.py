@@ -100,20 +100,36 @@ def effects(
 
 
 def choices(matrix: ErrorMatrix) -> list[Row]:
-    """A row a choice: what it costs beside the first of its name, and how often it was measured."""
-    solution, spread, deviation = effects(matrix, matrix.observed)
-    x, columns = features(matrix)
-    counts = matrix.observed.sum(axis=0)
+    """A row a choice: what it costs beside the first of its name, and how often it was measured.
+
+    Once of all configurations, and once without those of the costliest choice, whose errors may
+    depend on everything else.
+    """
+    rows = _costs(matrix, matrix.observed)
+    worst = max(rows, key=lambda row: float(row["cost"]))
+    observed = matrix.observed.copy()
+    observed[:, matrix.space.matching({str(worst["name"]): worst["choice"]})] = False
+    for row, other in zip(rows, _costs(matrix, observed), strict=True):
+        left_out = row is worst
+        for name in ("cost", "standard_error", "left_over"):
+            row[f"{name}_without_worst"] = "" if left_out else other[name]
+    return rows
+
+
+def _costs(matrix: ErrorMatrix, observed: NDArray[np.bool_]) -> list[Row]:
+    solution, spread, deviation = effects(matrix, observed)
+    _, columns = features(matrix)
+    counts = observed.sum(axis=0)
     rows: list[Row] = []
     for name, values in matrix.space.choices.items():
-        for value in map(str, values):
-            first = (name, value) not in columns
-            place = -1 if first else len(matrix.tasks) + columns.index((name, value))
-            own = [str(matrix.space.params(j)[name]) == value for j in range(len(x))]
+        for value in values:
+            first = (name, str(value)) not in columns
+            place = -1 if first else len(matrix.tasks) + columns.index((name, str(value)))
+            own = matrix.space.matching({name: value})
             rows.append(
                 {
                     "name": name,
-                    "choice": value,
+                    "choice": str(value),
                     "cost": 0.0 if first else float(solution[place]),
                     "standard_error": 0.0 if first else float(spread[place]),
                     "measurements": int(counts[own].sum()),
@@ -188,19 +204,23 @@ def write_page(results: Results) -> None:
         "## What a choice costs",
         "",
     ]
+    worst = next(row for row in costs if not row["cost_without_worst"])
     parts += [
         "Least squares of the error on the task and the choices (Equation 1 of the script): error "
         "beside the first choice of each name, with its standard error. What they leave over, "
-        f"noise and interactions, has a standard deviation of {float(costs[0]['left_over']):.4f}.",
+        f"noise and interactions, has a standard deviation of {float(costs[0]['left_over']):.4f}; "
+        f"without the configurations of `{worst['choice']}`, of "
+        f"{float(costs[0]['left_over_without_worst']):.4f}.",
         "",
         markdown(
             [
-                ["name", "choice", "costs", "measurements"],
+                ["name", "choice", "costs", f"without `{worst['choice']}`", "measurements"],
                 *(
                     [
                         row["name"],
                         f"`{row['choice']}`",
-                        f"{float(row['cost']):+.4f} ± {float(row['standard_error']):.4f}",
+                        cost(row),
+                        "" if row is worst else cost(row, "_without_worst"),
                         row["measurements"],
                     ]
                     for row in costs
@@ -224,6 +244,11 @@ def write_page(results: Results) -> None:
         "",
     ]
     results.path("md").write_text("\n".join(parts), encoding="utf-8")
+
+
+def cost(row: dict[str, str], of: str = "") -> str:
+    """What a choice costs, with its standard error."""
+    return f"{float(row[f'cost{of}']):+.4f} ± {float(row[f'standard_error{of}']):.4f}"
 
 
 def pooled(rows: Sequence[dict[str, str]], name: str) -> float:

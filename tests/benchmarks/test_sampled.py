@@ -31,6 +31,8 @@ def test_what_choices_cost_in_a_sum() -> None:
     for name, row in rows.items():
         assert row["cost"] == pytest.approx(COSTS.get(name, 0.0), abs=1e-12)
         assert row["left_over"] == pytest.approx(0, abs=1e-12)
+        without = "" if name == "int2@32" else pytest.approx(COSTS.get(name, 0.0), abs=1e-12)
+        assert row["cost_without_worst"] == without
     assert sum(int(rows[name]["measurements"]) for name in "ab") == matrix.observed.sum()
 
 
@@ -39,7 +41,7 @@ def test_standard_errors_are_those_of_two_means() -> None:
     space = ConfigurationSpace({"states": ["a", "b"]})
     errors = np.array([[0.1, 0.3], [0.2, 0.3], [0.4, 0.7]])
     matrix = ErrorMatrix(space, ("x", "y", "z"), errors, np.ones((3, 2)))
-    _, row = sampled.choices(matrix)
+    _, row = sampled._costs(matrix, matrix.observed)
     differences = errors[:, 1] - errors[:, 0]
     assert row["cost"] == pytest.approx(differences.mean())
     assert row["standard_error"] == pytest.approx(differences.std(ddof=1) / np.sqrt(3))
@@ -68,7 +70,7 @@ def test_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert float(row["main_effects"]) < float(row["mean"])
         assert 0 < float(row["posterior"]) < 0.2
     page = (tmp_path / "out" / "some.md").read_text()
-    assert "| activations | `bfloat16` | +0.0000 ± 0.0000 |" in page
+    assert "| activations | `bfloat16` | +0.0000 ± 0.0000 | +0.0000 ± 0.0000 |" in page
     assert "done" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         sampled.main([str(path), "--folds", "1", "--output", str(tmp_path / "out")])
