@@ -266,3 +266,22 @@ def test_families_of_formats_are_those_of_the_results() -> None:
         for package, cell in zip(header[5:], line[5:], strict=True):
             other = least.get((package, "nearest"))
             assert cell == ("" if other is None else f"{other / least[columns[0]]:,.0f}")
+
+
+def test_what_formats_of_hardware_cost() -> None:
+    name = "plain3-cifar100-hardware"
+    chosen = {
+        (row["name"], row["choice"]): row for row in results(f"corpora/{name}/{name}_choices")
+    }
+
+    def cost(row: dict[str, str], of: str = "_without_worst") -> str:
+        return f"{float(row[f'cost{of}']):+.4f} ± {float(row[f'standard_error{of}']):.4f}"
+
+    printed = table(DOCUMENTS["benchmarks"], "activations", "costs", "states")[1:]
+    for place, kind in enumerate(("activations", "states", "master")):
+        costs = {row[2 * place].strip("`"): row[2 * place + 1] for row in printed}
+        assert len(costs) > 1
+        for choice, shown in costs.items():
+            assert shown == (cost(chosen[kind, choice]) if choice else "")
+    worst = cost(chosen["activations", "int2@32"], "").removeprefix("+")
+    assert f"`int2@32` costs {worst}" in DOCUMENTS["benchmarks"]

@@ -129,7 +129,7 @@ def tune(
         check_size("--memory-cap", memory_cap)
         check_size("--measurement-cap", measurement_cap)
 
-        from optuna_peppp.studies.memo import Source
+        from optuna_peppp.studies.memo import SHIPPED, Source
 
         source = Source.named(corpus, rank, meta, space)
         past = source.read()
@@ -141,7 +141,8 @@ def tune(
             f"Tuning {network} on {data}: {trials} trainings of {epochs} epoch"
             f"{'s' * (epochs > 1)} in low precision{', 1 in float32' if baseline else ''}.\n"
             + (
-                f"Of {source}, {len(past.space)} configurations, without past tasks."
+                f"Of {source}, {len(past.space)} configurations, without past tasks"
+                f"{f': --corpus {SHIPPED[space]} has some' if space in SHIPPED else ''}."
                 if space
                 else f"Learning from {source} ({len(past.tasks)} tasks)."
             ),

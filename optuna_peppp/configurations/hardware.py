@@ -8,10 +8,12 @@ the paper's ``format_a`` and ``format_b``, or ``activations``, ``gradients``, ``
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from optuna_peppp.configurations.names import Rounding
 from optuna_peppp.configurations.recipe import Recipe
+
+T = TypeVar("T")
 
 FORMAT_NAMES: Final = ("format_a", "format_b")
 """The names of the paper's two formats."""
@@ -30,6 +32,19 @@ STATES: Final = ("float32", "bfloat16", "dynamic8@256", "dynamic4@128")
 
 MASTERS: Final = ("float32", "float24", "bfloat16")
 """What the weights that the optimizer updates are kept in."""
+
+_OFFERED: Final = {"activations": ACTIVATIONS, "states": STATES, "master": MASTERS}
+
+
+def in_order(name: str, values: Iterable[T]) -> list[T]:
+    """Choices of a name as they are offered, one after the other; what is not offered, behind.
+
+    >>> in_order("states", ["float8-e4m3@256", "dynamic4@128", "float32"])
+    ['float32', 'dynamic4@128', 'float8-e4m3@256']
+    """
+    place = {value: number for number, value in enumerate(_OFFERED.get(name, ()))}
+    # Sorting leaves what is equal as it was.
+    return sorted(values, key=lambda value: place.get(str(value), len(place)))
 
 
 def names_formats(names: Iterable[str]) -> bool:

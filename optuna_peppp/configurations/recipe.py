@@ -97,8 +97,8 @@ class Recipe(Mapping[Role | Kept, Format]):
 
         Products read weights, activations and gradients in their formats; outside of them, for
         input, logits, weight gradients, normalizations and embeddings, there is bfloat16.
-        Gradients in NVFP4 and master weights are rounded stochastically. States that have scales
-        stay float32 where the tensor is small.
+        Gradients in NVFP4 and master weights are rounded stochastically. Of states that have
+        scales, those of small tensors and of embeddings stay float32.
 
         Args:
             activations: Of activations. Those of runs from their smallest to their largest number
@@ -133,11 +133,15 @@ class Recipe(Mapping[Role | Kept, Format]):
             stochastic.add("saved")
         if isinstance(of_gradients, NVFP4):
             stochastic.add("activation_gradients")
+        scaled = isinstance(of_states, BlockFormat)
+        embedding = _high("embedding", high)
+        if scaled:
+            embedding = Exemption("embedding", {**embedding.formats, "momentum": _FLOAT32})
         return cls(
             formats,
             frozenset(stochastic),
-            exemptions=tuple(_high(kind, high) for kind in ("norm", "embedding")),
-            small=_SMALL if isinstance(of_states, BlockFormat) else 0,
+            exemptions=(_high("norm", high), embedding),
+            small=_SMALL if scaled else 0,
         )
 
     @classmethod

@@ -36,7 +36,7 @@ PASSES: Final[tuple[Role | Kept, ...]] = (
 Formats = Mapping[Role | Kept, Format]
 """Format by role."""
 
-_EXEMPT: Final = ("weights", "activations", "activation_gradients", "saved")
+_EXEMPT: Final = ("weights", "activations", "activation_gradients", "momentum", "saved")
 """Roles that belong to a module."""
 
 Kind = Literal["first", "last", "penultimate", "norm", "embedding"]
@@ -53,8 +53,9 @@ class Exemption:
     Attributes:
         modules: ``"first"``, ``"last"``, ``"penultimate"``, ``"norm"``, ``"embedding"``, or the
             name of a module, which stands for all modules within it, too.
-        formats: The format of every role that has another one: of the modules' weights, of their
-            outputs and the gradients of these, and of what is kept of the outputs.
+        formats: The format of every role that has another one: of the modules' weights, of what the
+            optimizer remembers of these, of their outputs and the gradients of these, and of what
+            is kept of the outputs.
 
     Raises:
         ValueError: A role does not belong to a module.

@@ -27,6 +27,9 @@ from optuna_peppp.meta.model import MetaModel
 DEFAULT_CORPUS: Final = "plain3-cifar100"
 """The past tasks to learn from, unless others are named."""
 
+SHIPPED: Final = {"paper": DEFAULT_CORPUS, "hardware": "plain3-cifar100-hardware"}
+"""The corpus that ships of every space that has a name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

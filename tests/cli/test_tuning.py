@@ -10,8 +10,11 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from typer.testing import Result
 
+from optuna_peppp import load_corpus
+from optuna_peppp.configurations.named_spaces import named_space
 from optuna_peppp.lowprecision import Experiment, TrainingResult
 from optuna_peppp.studies import patience
+from optuna_peppp.studies.memo import SHIPPED
 
 
 def test_tune_prints_frontier_and_recommendation_and_writes_json(
@@ -179,6 +182,14 @@ def test_a_space_that_is_none(invoke: Callable[..., Result], tmp_path: Path) -> 
     assert "got 'dynamic8'. Did you mean 'dynamic8@256'?" in format_.output
     both = invoke("tune", "--space", "hardware", "--corpus", "plain3-cifar100", code=2)
     assert "tuned without past tasks" in both.output
+
+
+def test_a_space_with_a_name_has_a_corpus(invoke: Callable[..., Result]) -> None:
+    """Its name is told; a cap that nothing meets ends the command before a training."""
+    for name, corpus in SHIPPED.items():
+        told = invoke("tune", "--space", name, "--memory-cap", "1kB", code=2).output
+        assert f"without past tasks: --corpus {corpus} has some." in told
+        assert load_corpus(corpus).space == named_space(name)
 
 
 def test_a_space_of_a_file_is_tuned_and_found_again(

@@ -86,13 +86,15 @@ def test_who_is_exempt() -> None:
     assert str(recipe.exempt(2)["weights"]) == "float32"
     assert str(recipe.exempt(2)["activations"]) == "mxfp4"
     assert recipe.exempt(None) == recipe.formats
-    with pytest.raises(ValueError, match=r"role of an exemption must be 'weights'.*got 'momentum'"):
-        Exemption("norm", {"momentum": parse_format("float32")})
+    with pytest.raises(ValueError, match=r"role of an exemption must be 'weights'.*got 'input'"):
+        Exemption("norm", {"input": parse_format("float32")})
 
 
 def test_small_states_are_not_rounded() -> None:
     eight = Recipe.hardware(states="dynamic8@256")
     assert [eight.rounds_state(n) for n in (4095, 4096, 4097, 8192)] == [False, True, False, True]
+    embedding = eight.exempt(eight.at("words", frozenset({"embedding"})))
+    assert str(embedding["momentum"]) == "float32"
     assert Recipe.hardware(states="bfloat16").rounds_state(1)
     assert Recipe.paper("1-4-3", "1-6-7").rounds_state(1)
     assert not Recipe({}).rounds_state(10**6)

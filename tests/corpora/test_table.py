@@ -34,6 +34,18 @@ def test_rows_keep_their_text_and_place(tmp_path: Path) -> None:
     assert table.entries(SPACE) == {("fish", "", 2): [first, second]}
 
 
+def test_formats_of_hardware_stand_in_the_order_of_the_space(tmp_path: Path) -> None:
+    """Whatever a sample happened to measure first; what the space does not have stands behind."""
+    offered = ConfigurationSpace.hardware()
+    drawn = np.random.default_rng(0).permutation(len(offered))
+    rows = [",".join(map(str, offered.params(int(index)).values())) for index in drawn]
+    header = "task,activations,states,master,error,memory\n"
+    text = header + "".join(f"fish,{row},0.5,1\n" for row in rows)
+    assert read(tmp_path, "a.csv", text).space() == offered
+    more = read(tmp_path, "b.csv", text + "fish,int5@32,float32,float32,0.5,1\n").space()
+    assert more.choices["activations"] == (*offered.choices["activations"], "int5@32")
+
+
 def test_repeats_that_disagree_wildly_are_refused(tmp_path: Path) -> None:
     rows = ["fish,1-4-3,0.1,0.4,1", "fish,1-4-3,0.01,1,1", "fish,1-4-3,1e-1,0.9,2"]
     near = read(tmp_path, "a.csv", HEADER + "\n".join(rows) + "\n")

@@ -180,19 +180,19 @@ def count(
             ran = forward_pass(model, inputs.long())
         except Exception:
             raise error from None
-    weights = [
-        Numbers("weights", floats_of(p), name.rpartition(".")[0])
+    parameters = [
+        (name.rpartition(".")[0], floats_of(p), p.requires_grad)
         for name, p in ran.network.named_parameters()
     ]
-    trained = [floats_of(p) for p in ran.network.parameters() if p.requires_grad]
-    states = trained * _STATES[optimizer]
+    weights = [Numbers("weights", number, module) for module, number, _ in parameters]
+    trained = [(module, number) for module, number, is_trained in parameters if is_trained]
     return Counts(
         weights,
         [Numbers("activations", saved, name) for name, saved in ran.saved.items()],
         [
-            *(Numbers("weight_gradients", number) for number in trained),
-            *(Numbers("momentum", number) for number in states),
-            *(Numbers("accumulators", number) for number in trained),
+            *(Numbers("weight_gradients", number) for _, number in trained),
+            *(Numbers("momentum", n, module) for module, n in trained * _STATES[optimizer]),
+            *(Numbers("accumulators", number) for _, number in trained),
         ],
         kinds_of_modules(ran.network),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
 from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.configurations.roles import KINDS, Kind
@@ -55,6 +55,21 @@ def exempt_modules(kinds: Mapping[str, frozenset[Kind]], recipe: Recipe) -> dict
             )
     numbers = {name: recipe.at(name, own) for name, own in kinds.items()}
     return {name: number for name, number in numbers.items() if number is not None}
+
+
+def exempt_parameters(network: nn.Module, recipe: Recipe) -> dict[Tensor, int]:
+    """The parameters whose optimizer states are exempt, and by which of the recipe's exemptions.
+
+    Raises:
+        ValueError: As :func:`exempt_modules`.
+    """
+    exempt = exempt_modules(kinds_of_modules(network), recipe)
+    return {
+        parameter: exempt[module]
+        for name, parameter in network.named_parameters()
+        if (module := name.rpartition(".")[0]) in exempt
+        and "momentum" in recipe.exemptions[exempt[module]].formats
+    }
 
 
 def _multiplies(module: nn.Module) -> bool:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from optuna_peppp.configurations.loss_scale import DynamicLossScale
 from optuna_peppp.configurations.names import OptimizerName
 from optuna_peppp.configurations.recipe import Recipe
+from optuna_peppp.lowprecision.rounding.exemptions import exempt_parameters
 from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder, as_quantizer
 from optuna_peppp.lowprecision.simulation.dynamic_scale import DynamicScale, all_finite
 from optuna_peppp.lowprecision.simulation.loss_scale import scaled
@@ -54,6 +55,8 @@ class LowPrecisionOptimizer(Optimizer):
     Args:
         optimizer: ``torch.optim.SGD``, ``Adam`` or ``AdamW``.
         quantizer: Rounds its tensors, or the recipe that says how.
+        module: Whose parameters it updates: what is remembered of some may be exempt from the
+            recipe, as that of embeddings is in practice. Without it, nothing is.
 
     Attributes:
         dynamic_scale: The loss scale where it is dynamic, else None.
@@ -61,20 +64,27 @@ class LowPrecisionOptimizer(Optimizer):
 
     Raises:
         TypeError: Another optimizer.
-        ValueError: ``quantizer`` is no :class:`Quantizer`.
+        ValueError: ``quantizer`` is no :class:`Quantizer`, or the recipe names a module that is
+            not there.
     """
 
     dynamic_scale: DynamicScale | None
     has_updated: bool
 
-    def __init__(self, optimizer: Optimizer, quantizer: Quantizer | Recipe) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        quantizer: Quantizer | Recipe,
+        module: nn.Module | None = None,
+    ) -> None:
         if not isinstance(optimizer, (SGD, Adam, AdamW)):
             raise TypeError(
                 f"optimizer must be torch.optim.SGD, Adam or AdamW; got {type(optimizer).__name__}"
             )
         quantizer = as_quantizer(quantizer)
+        exempt = {} if module is None else exempt_parameters(module, quantizer.recipe)
         # As an optimizer is restored: the constructor would make groups and state of its own.
-        self.__setstate__({"_optimizer": optimizer, "_quantizer": quantizer})
+        self.__setstate__({"_optimizer": optimizer, "_quantizer": quantizer, "_exempt": exempt})
         rule, parameters = quantizer.recipe.loss_scale, self.parameters()
         if isinstance(rule, DynamicLossScale):
             self.dynamic_scale = DynamicScale.of(rule, parameters[0].device)
@@ -84,6 +94,7 @@ class LowPrecisionOptimizer(Optimizer):
         return {
             "_optimizer": self._optimizer,
             "_quantizer": self._quantizer,
+            "_exempt": self._exempt,
             "dynamic_scale": self.dynamic_scale,
             "has_updated": self.has_updated,
         }
@@ -92,6 +103,7 @@ class LowPrecisionOptimizer(Optimizer):
         if "_optimizer" in state:
             self._optimizer: Optimizer = state["_optimizer"]
             self._quantizer: Quantizer = state["_quantizer"]
+            self._exempt: dict[Tensor, int] = state.get("_exempt", {})
             self.dynamic_scale = state.get("dynamic_scale")
             self.has_updated = state.get("has_updated", False)
             super().__setstate__({})
@@ -182,7 +194,8 @@ class LowPrecisionOptimizer(Optimizer):
                 return loss
         round_in_place(gradients, rounder, "weight_gradients")
         self._optimizer.step()
-        round_update(parameters, [self.state.get(p, {}) for p in parameters], rounder)
+        states = [self.state.get(p, {}) for p in parameters]
+        round_update(parameters, states, [self._exempt.get(p) for p in parameters], rounder)
         self.has_updated = True
         return loss
 
@@ -220,10 +233,11 @@ class LowPrecisionOptimizer(Optimizer):
                 {name: value for name, value in self.state.get(p, {}).items() if value is not None}
                 for p in parameters
             ]
-            kind = type(self._optimizer)
+            exempt = [self._exempt.get(p) for p in parameters]
             rate = everything[0].new_zeros((), dtype=torch.float32)
             momentum = rate.clone()
-            groups.append(UpdateGroup(kind, parameters, states, rate, momentum, settings))
+            kind = type(self._optimizer)
+            groups.append(UpdateGroup(kind, parameters, states, exempt, rate, momentum, settings))
         self.renew(groups)
         return groups
 

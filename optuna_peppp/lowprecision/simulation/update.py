@@ -34,6 +34,7 @@ class UpdateGroup:
         kind: The optimizer's class.
         parameters: The parameters that are updated.
         states: What the optimizer remembers of each.
+        exempt: By which of the recipe's exemptions each is exempt, None for the others.
         learning_rate: A tensor, so that another step size is no other graph.
         momentum: A tensor, too, since schedules change it: SGD's momentum, Adam's first beta.
         settings: The other settings of the group.
@@ -42,6 +43,7 @@ class UpdateGroup:
     kind: type[Optimizer]
     parameters: list[Tensor]
     states: list[dict[str, Tensor]]
+    exempt: list[int | None]
     learning_rate: Tensor
     momentum: Tensor
     settings: dict[str, Any]
@@ -107,7 +109,8 @@ def _update(groups: Sequence[UpdateGroup], gradients: Sequence[Tensor], rounder:
         start = end
     parameters = [p for group in groups for p in group.parameters]
     states = [state for group in groups for state in group.states]
-    round_update(parameters, states, rounder)
+    exempt = [exemption for group in groups for exemption in group.exempt]
+    round_update(parameters, states, exempt, rounder)
 
 
 def momentum_of(group: Mapping[str, Any]) -> float:
@@ -157,24 +160,32 @@ def _descend(group: UpdateGroup, gradients: list[Tensor]) -> None:
 
 
 def round_update(
-    parameters: Sequence[Tensor], states: Sequence[dict[str, Tensor]], rounder: Rounder
+    parameters: Sequence[Tensor],
+    states: Sequence[dict[str, Tensor]],
+    exempt: Sequence[int | None],
+    rounder: Rounder,
 ) -> None:
     """Rounds updated weights and what the optimizer remembers of them, in place."""
     round_in_place(parameters, rounder, "accumulators")
     recipe = rounder.quantizer.recipe
     remembered = [
-        (name in _SQUARES, value)
-        for state in states
+        (exemption, name in _SQUARES, value)
+        for state, exemption in zip(states, exempt, strict=True)
         for name, value in state.items()
         if name != "step" and value is not None and recipe.rounds_state(value.numel())
     ]
-    if rounder.squares is None:
-        round_in_place([value for _, value in remembered], rounder, "momentum")
-        return
-    for squares in (False, True):
-        own = rounder.of_squares() if squares else rounder
-        values = [value for kind, value in remembered if kind is squares]
-        round_in_place(values, own, "momentum", len(remembered) * squares)
+    # Whoever has randomness has a number of its own.
+    start = 0
+    for exemption in dict.fromkeys((None, *exempt)):
+        own, values = rounder.of(exemption), [x for x in remembered if x[0] == exemption]
+        if own.squares is None:
+            round_in_place([x for *_, x in values], own, "momentum", start)
+        else:
+            plain = [x for _, is_square, x in values if not is_square]
+            squares = [x for _, is_square, x in values if is_square]
+            round_in_place(plain, own, "momentum", start)
+            round_in_place(squares, own.of_squares(), "momentum", start + len(remembered))
+        start += 2 * len(remembered)
 
 
 def round_in_place(tensors: Sequence[Tensor], rounder: Rounder, role: Role, start: int = 0) -> None:

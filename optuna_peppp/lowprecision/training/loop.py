@@ -116,7 +116,7 @@ def train(
         # Nothing is drawn here, but a compiler puts back the random state that it found, which
         # may be that of a training in another thread.
         update = LowPrecisionOptimizer(
-            OPTIMIZERS[optimizer](model.parameters(), **settings), quantizer
+            OPTIMIZERS[optimizer](model.parameters(), **settings), quantizer, model
         )
         step = TrainingStep(network, update, batches.loss, quantizer)
         fits = device.type == "cuda" and convolutions_fit_tf32(

@@ -54,7 +54,8 @@ def low_precision(
     >>> optimizer.step()
     """
     quantizer = _quantizer(model, recipe, seed, "eager")
-    return LowPrecisionModule(model, quantizer), LowPrecisionOptimizer(optimizer, quantizer)
+    network = LowPrecisionModule(model, quantizer)
+    return network, LowPrecisionOptimizer(optimizer, quantizer, model)
 
 
 def training_step(
@@ -106,7 +107,7 @@ def training_step(
     quantizer = _quantizer(model, recipe, seed, backend)
     return TrainingStep(
         LowPrecisionModule(model, quantizer),
-        LowPrecisionOptimizer(optimizer, quantizer),
+        LowPrecisionOptimizer(optimizer, quantizer, model),
         _OwnLoss(loss),
         quantizer,
         max_norm,

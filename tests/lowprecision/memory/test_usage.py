@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from optuna_peppp import ConfigurationSpace, Recipe, parse_format
@@ -49,6 +50,16 @@ def test_states_of_small_tensors_stay_float32() -> None:
     assert usage(Recipe.hardware(states="bfloat16"), "sgd").states == WEIGHTS * 2
 
 
+def test_states_of_embeddings_stay_float32() -> None:
+    words, layer = 64 * 64, 64 * 64 + 64
+    model = nn.Sequential(nn.Embedding(64, 64), nn.Linear(64, 64))
+    inputs = torch.zeros(BATCH, 3, dtype=torch.long)
+    recipe = Recipe.hardware(states="dynamic8@256")
+    found = training_memory(model, precision=recipe, inputs=inputs, optimizer="adamw")
+    assert found.states == 2 * (4 * words + 64 * 64 * 8.125 / 8 + 4 * 64)
+    assert found.gradients == 2 * (words + layer)
+
+
 @pytest.mark.parametrize(
     ("weights", "master", "copies"),
     [
@@ -78,11 +89,14 @@ def test_transient_gradients_are_there_one_at_a_time() -> None:
 
 
 def test_first_and_last_layer_in_bfloat16() -> None:
-    ours = usage(Recipe.named("nvfp4"))
-    assert ours.weights == 2 * WEIGHTS
-    # The input, which no module returned, belongs to the first layer, as what that returns does.
-    rectified = BATCH * 64
-    assert ours.activations == rectified * 4.5 / 8 + (SAVED - rectified) * 2
+    """And what they read: of three layers, nvfp4 has the second one, and what that reads."""
+    layers = nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2)
+    recipe = Recipe.named("nvfp4")
+    ours = training_memory(nn.Sequential(*layers), (128,), BATCH, recipe)
+    ends = 128 * 64 + 64 + 64 * 2 + 2
+    assert ours.weights == 2 * ends + (64 * 64 + 64) * 4.5 / 8
+    # The input, which no module returned, belongs to the first layer.
+    assert ours.activations == BATCH * (2 * 128 + 64 * 4.5 / 8 + 2 * 64)
 
 
 def test_an_exemption_names_a_module_that_is_there() -> None:

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from optuna_peppp import Recipe
 from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.lowprecision import (
@@ -235,6 +236,29 @@ def test_the_step_count_is_no_momentum(build: Build) -> None:
         weight.grad = torch.tensor(1.0)
         update.step()
     assert optimizer.state[weight]["step"] == 257
+
+
+def test_what_is_remembered_of_embeddings_stays_float32() -> None:
+    """Where the module is told; it survives a pickle."""
+    model = nn.Sequential(nn.Embedding(64, 64), nn.Linear(64, 64))
+    recipe = Recipe.hardware(states="dynamic8@256")
+
+    def rounded(optimizer: Optimizer) -> list[bool]:
+        answers, generator = [], torch.Generator().manual_seed(0)
+        for parameter in optimizer.param_groups[0]["params"]:
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+        for parameter, state in optimizer.state.items():
+            assert parameter.grad is not None
+            gradient = quantize(parameter.grad, "bfloat16")
+            plain = torch.zeros_like(gradient).lerp_(gradient, 0.1)
+            answers.append(not torch.equal(state["exp_avg"], plain))
+        return answers
+
+    alone = LowPrecisionOptimizer(AdamW(model.parameters()), recipe)
+    assert rounded(alone) == [True, True, False]
+    told = LowPrecisionOptimizer(AdamW(model.parameters()), recipe, model)
+    assert rounded(pickle.loads(pickle.dumps(told))) == [False, True, False]
 
 
 def test_all_parameter_groups_are_updated() -> None:

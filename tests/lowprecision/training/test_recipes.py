@@ -39,6 +39,8 @@ STRUCTURES = {
     "fp8-hybrid": (Recipe.named("fp8-hybrid"),),
     "float16": (Recipe.named("float16"),),
 }
+FAST = ("elements", "mx", "kept")
+"""What is tried in every run: an element, a scale of a block, and what is only kept."""
 
 
 def data() -> ImageData:
@@ -86,7 +88,10 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileCounterWithBacken
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize(
+    "structure",
+    [pytest.param(s, marks=[pytest.mark.slow] * (s not in FAST)) for s in STRUCTURES],
+)
 def test_a_structure_is_one_graph_and_that_is_the_eager_step(
     traced: CompileCounterWithBackend, structure: str
 ) -> None:
