@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-UNTOLD: Final[Mapping[str, Any]] = {"optimizer": "sgd"}
+UNTOLD: Final[Mapping[str, Any]] = {"optimizer": "sgd", "schedule": "constant", "train": None}
 """What studies were measured with that do not tell it: those of older versions."""
 
 
@@ -23,7 +23,7 @@ def check_settings(
     Raises:
         ValueError: A setting differs; the message names the first.
     """
-    stored = {**UNTOLD, **stored}
+    stored, settings = {**UNTOLD, **stored}, {**UNTOLD, **settings}
     for name in {**settings, **stored}:
         before, now = stored.get(name), settings.get(name)
         if before != now:
