@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from optuna_peppp.cli.app import app
+from optuna_peppp.cli.checks import check_data, check_network, check_train
 from optuna_peppp.cli.options import (
     DATA_HELP,
     BatchSize,
@@ -16,14 +17,17 @@ from optuna_peppp.cli.options import (
     Epochs,
     Fraction,
     ImageSize,
+    Momentum,
     NetworkOption,
     OptimizerOption,
     RoundingOption,
+    ScheduleOption,
     SchemeOption,
     Seed,
     Space,
     Threads,
-    check_data,
+    TrainOption,
+    WeightDecay,
     in_a_folder,
     integer,
     number,
@@ -84,6 +88,10 @@ def collect(
     epochs: Epochs = 6,
     batch_size: BatchSize = 32,
     optimizer: OptimizerOption = "sgd",
+    momentum: Momentum = 0.9,
+    weight_decay: WeightDecay = 5e-4,
+    schedule: ScheduleOption = "constant",
+    train: TrainOption = None,
     rounding: RoundingOption = "stochastic",
     image_size: ImageSize = None,
     fraction: Fraction = None,
@@ -107,6 +115,8 @@ def collect(
     with clear_errors(), clear_warnings():
         for name in data:
             check_data(name)
+        check_network(network)
+        check_train(train)
 
         from optuna_peppp.collecting.corpus_file import export as write
         from optuna_peppp.collecting.planning import plan
@@ -125,6 +135,10 @@ def collect(
                 image_size=image_size,
                 epochs=epochs,
                 batch_size=batch_size,
+                momentum=momentum,
+                weight_decay=weight_decay,
+                schedule=schedule,
+                train=train,
                 optimizer=optimizer,
                 rounding=rounding,
                 seed=seed,

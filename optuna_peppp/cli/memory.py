@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from optuna_peppp.cli.app import app
+from optuna_peppp.cli.checks import check_network
 from optuna_peppp.cli.options import (
     BatchSize,
     NetworkOption,
@@ -19,6 +20,7 @@ from optuna_peppp.cli.options import (
 from optuna_peppp.cli.output import clear_errors, echo
 from optuna_peppp.configurations.named_spaces import named_space
 from optuna_peppp.configurations.names import ACCOUNTINGS, Accounting
+from optuna_peppp.configurations.plugins import load_plugin
 
 _PARTS = ("weights", "activations", "optimizer", "gradients", "states", "master", "total")
 """What a row names after the configuration; three parts of the optimizer stand after it."""
@@ -40,6 +42,15 @@ def memory(
     classes: Annotated[
         int, typer.Option(parser=integer(2), metavar="INTEGER", help="Number of classes.")
     ] = 10,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Your own, in place of these sizes: package.module:function, called without "
+            "arguments, which returns an ImageData or one batch of example inputs of any "
+            "structure.",
+            show_default="images of the sizes given",
+        ),
+    ] = None,
     batch_size: BatchSize = 32,
     space: Space = "paper",
     optimizer: OptimizerOption = "sgd",
@@ -59,13 +70,18 @@ def memory(
     Where a choice has the name of a part, its column ends in `_choice`.
     """
     with clear_errors():
-        from optuna_peppp.lowprecision import build_model
+        check_network(network)
+        if data is not None:
+            load_plugin("data", data)
+
         from optuna_peppp.lowprecision.memory.accounting import usages
+        from optuna_peppp.lowprecision.training.own import counted
 
         shape = (channels, image_size, image_size)
-        model = build_model(network, classes, shape)
+        model, inputs = counted(network, data, classes, shape)
+        sizes = (shape, batch_size) if inputs is None else (None, None)
         tuned = named_space(space or "paper")
-        rows = usages(tuned, model, shape, batch_size, accounting, optimizer=optimizer)
+        rows = usages(tuned, model, *sizes, accounting, inputs=inputs, optimizer=optimizer)
         names = [f"{name}_choice" if name in _PARTS else name for name in tuned.names]
         lines = [",".join((*names, *_PARTS))]
         for index, usage in enumerate(rows):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated, Final, get_args
@@ -12,21 +11,18 @@ from typing import Annotated, Final, get_args
 import typer
 
 from optuna_peppp.choices import Scheme, Strategy, check_choice
-from optuna_peppp.configurations.data import parse_name
 from optuna_peppp.configurations.names import (
     NETWORKS,
     OPTIMIZER_NAMES,
     ROUNDINGS,
-    Network,
+    SCHEDULES,
     OptimizerName,
     Rounding,
+    Schedule,
 )
-from optuna_peppp.numerals import is_number, parse_integer, parse_number
-from optuna_peppp.sizes import parse_size
+from optuna_peppp.numerals import parse_integer, parse_number
 
 _EFFECTIVE: Final = os.access in os.supports_effective_ids
-_SMALLEST: Final = 1000
-"""Bytes below which a number without a unit is taken for one whose unit was forgotten."""
 
 
 def in_a_folder(path: Path | None) -> Path | None:
@@ -91,53 +87,18 @@ def listed(choices: Sequence[str]) -> str:
     return f"[{'|'.join(choices)}]"
 
 
-def check_size(option: str, size: str | None) -> None:
-    """Refuses what is no amount of memory, and what lacks its unit.
-
-    Raises:
-        ValueError: It cannot be meant.
-    """
-    if size is not None and parse_size(size) < _SMALLEST and is_number(size.strip()):
-        raise ValueError(
-            f"{option} {size} is {size} bytes, too few for any training; did you mean "
-            f"{size.strip()}MB?"
-        )
-
-
-def check_data(name: str) -> None:
-    """Refuses what names no data set, and files that are not there.
-
-    Raises:
-        ValueError: There is no such data set.
-    """
-    kind, argument = parse_name(name)
-    if kind not in ("npz", "folder"):
-        return
-    what = "file" if kind == "npz" else "folder"
-    try:
-        path = Path(argument).expanduser()
-    except RuntimeError as problem:
-        raise ValueError(f"data set {name}: there is no home folder for it") from problem
-    if path.exists():
-        return
-    parent = path.parent
-    beside = [entry.name for entry in parent.iterdir()] if parent.is_dir() else []
-    near = get_close_matches(path.name, beside, 1)
-    hint = f". Did you mean {kind}:{Path(argument).parent / near[0]}?" if near else ""
-    raise ValueError(f"data set {name}: there is no {what} {argument}{hint}")
-
-
 DATA_HELP = (
     "digits, cifar10, cifar100, cifar100:SUPERCLASS (such as cifar100:flowers), npz:FILE "
-    "(MedMNIST layout) or folder:DIRECTORY (a folder of images per class)."
+    "(MedMNIST layout), folder:DIRECTORY (a folder of images per class), or your own: "
+    "package.module:function, called without arguments, which returns an ImageData."
 )
 Data = Annotated[str, typer.Option(help=DATA_HELP)]
 NetworkOption = Annotated[
-    Network,
+    str,
     typer.Option(
-        parser=str,  # whoever trains or counts refuses what is no network
         metavar="NETWORK",
-        help=f"{', '.join(NETWORKS[:-1])} or {NETWORKS[-1]}.",
+        help=f"{', '.join(NETWORKS)}, or your own: package.module:function of the data, which "
+        "returns an nn.Module.",
     ),
 ]
 ImageSize = Annotated[
@@ -169,6 +130,25 @@ OptimizerOption = Annotated[
         parser=choice("optimizer", OPTIMIZER_NAMES),
         metavar=listed(OPTIMIZER_NAMES),
         help="The optimizer; of SGD, with momentum.",
+    ),
+]
+ScheduleOption = Annotated[
+    Schedule,
+    typer.Option(
+        parser=choice("schedule", SCHEDULES),
+        metavar=listed(SCHEDULES),
+        help="How the step size changes during a training.",
+    ),
+]
+Momentum = Annotated[float, typer.Option(parser=number, metavar="FLOAT", help="Momentum of SGD.")]
+WeightDecay = Annotated[float, typer.Option(parser=number, metavar="FLOAT", help="Weight decay.")]
+TrainOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Your own training: package.module:function of params (settings and choices by name), "
+        "recipe and seed, which returns the error, between 0 and 1. Then --data may return one "
+        "batch of example inputs of any structure instead.",
+        show_default="built in",
     ),
 ]
 Space = Annotated[

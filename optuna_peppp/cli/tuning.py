@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optuna_peppp.choices import check_choice
 from optuna_peppp.cli.app import app
+from optuna_peppp.cli.checks import check_data, check_network, check_size, check_train
 from optuna_peppp.cli.conclusion import next_step, report
 from optuna_peppp.cli.options import (
     BatchSize,
@@ -18,24 +18,25 @@ from optuna_peppp.cli.options import (
     ImageSize,
     Json,
     MemoryCap,
+    Momentum,
     NetworkOption,
     OptimizerOption,
     Rank,
     RoundingOption,
+    ScheduleOption,
     Seed,
     Space,
     Storage,
     StrategyOption,
     StudyName,
     Threads,
-    check_data,
-    check_size,
+    TrainOption,
+    WeightDecay,
     in_a_folder,
     integer,
     number,
 )
 from optuna_peppp.cli.output import INTERRUPTED, clear_errors, clear_warnings, echo
-from optuna_peppp.configurations.names import NETWORKS
 
 if TYPE_CHECKING:
     from optuna_peppp.prediction import Prediction
@@ -95,6 +96,10 @@ def tune(
     ] = 0.001,
     batch_size: BatchSize = 32,
     optimizer: OptimizerOption = "sgd",
+    momentum: Momentum = 0.9,
+    weight_decay: WeightDecay = 5e-4,
+    schedule: ScheduleOption = "constant",
+    train: TrainOption = None,
     rounding: RoundingOption = "stochastic",
     image_size: ImageSize = None,
     seed: Seed = 0,
@@ -125,7 +130,8 @@ def tune(
     """
     with clear_errors(), clear_warnings():
         check_data(data)
-        check_choice("network", network, NETWORKS)
+        check_network(network)
+        check_train(train)
         check_size("--memory-cap", memory_cap)
         check_size("--measurement-cap", measurement_cap)
 
@@ -160,6 +166,10 @@ def tune(
             image_size=image_size,
             epochs=epochs,
             batch_size=batch_size,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            train=train,
             optimizer=optimizer,
             learning_rate=learning_rate,
             rounding=rounding,

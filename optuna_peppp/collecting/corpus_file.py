@@ -19,6 +19,7 @@ MORE: Final = (
     "seed",
     "epochs",
     "optimizer",
+    "schedule",
     "rounding",
     "batch_size",
     "image_size",

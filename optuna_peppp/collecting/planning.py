@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optuna_peppp.collecting.claims import Key
 from optuna_peppp.configurations.hardware import FORMAT_NAMES, HARDWARE_NAMES, names_formats
+from optuna_peppp.configurations.names import TUNABLE
 from optuna_peppp.configurations.space import ConfigurationSpace, Value
 from optuna_peppp.corpora import sampling
 
 if TYPE_CHECKING:
     from optuna_peppp.lowprecision.training.experiment import Experiment
-
-
-_SETTINGS: Final = ("optimizer", "learning_rate")
-"""What may be tuned besides formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +25,7 @@ class Measurement:
     Attributes:
         experiment: The network, the data set, the settings and the seed.
         task: Name of the data set.
-        image_size: Height and width of its images, as they are trained on.
+        image_size: Height and width of its images, as they are trained on, None of other data.
         space: What is tuned.
         index: The configuration.
         memory: What it needs, in bytes.
@@ -36,7 +33,7 @@ class Measurement:
 
     experiment: Experiment
     task: str
-    image_size: int
+    image_size: int | None
     space: ConfigurationSpace
     index: int
     memory: int
@@ -80,7 +77,7 @@ def plan(
         experiments: Networks and data sets; each data set is loaded to compute its memory.
         space: The configurations: ``format_a`` and ``format_b``, or what
             :meth:`Recipe.hardware` takes, and, where they are not those of the experiment,
-            ``learning_rate`` and ``optimizer``.
+            some of ``TUNABLE``.
         indices: Which of them to measure.
         fraction: Expected share to measure; each configuration at least once. None for all.
         scheme: How they are sampled (:func:`optuna_peppp.corpora.sampling.plan`).
@@ -90,10 +87,10 @@ def plan(
         ValueError: ``fraction`` is out of range, or ``space`` tunes something else.
     """
     formats = {*FORMAT_NAMES, *HARDWARE_NAMES}
-    if not names_formats(space.names) or not {*space.names} - formats <= {*_SETTINGS}:
+    if not names_formats(space.names) or not {*space.names} - formats <= {*TUNABLE}:
         raise ValueError(
             f"space must tune format_a and format_b, or some of {', '.join(HARDWARE_NAMES)}, and "
-            f"at most {' and '.join(_SETTINGS)} besides; it tunes {', '.join(space.names)}"
+            f"at most {', '.join(TUNABLE)} besides; it tunes {', '.join(space.names)}"
         )
     # A single choice is a setting: the studies then tune what read_csv finds in their export.
     varying = {n: v for n, v in space.choices.items() if n in formats or len(v) > 1}
@@ -101,12 +98,12 @@ def plan(
     tuned = ConfigurationSpace(varying)
     rows = []
     for experiment in (replace(one, **fixed) for one in experiments):  # type: ignore[arg-type]
-        data, memory = experiment.load(), experiment.memory(tuned)
-        size = data.input_shape[1]
+        experiment.check(tuned)
+        (name, size), memory = experiment.task, experiment.memory(tuned)
         # Who measures reads it again, when its turn has come.
         experiment.release()
         rows.append(
-            [Measurement(experiment, data.name, size, tuned, j, int(memory[j])) for j in indices]
+            [Measurement(experiment, name, size, tuned, j, int(memory[j])) for j in indices]
         )
     if fraction is None:
         return [measurement for row in rows for measurement in row]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
 from optuna_peppp.choices import check_choice
+from optuna_peppp.configurations.plugins import is_plugin
 from optuna_peppp.text import quoted
 
 DataKind = Literal["digits", "cifar10", "cifar100", "npz", "folder"]
@@ -61,6 +62,13 @@ def parse_name(name: str) -> tuple[DataKind, str]:
     meant = _meant(name)
     hint = f". Did you mean {meant!r}?" if meant else ""
     raise ValueError(f"data set must be {DATA_FORMS}; got {quoted(name)}{hint}")
+
+
+def is_own(name: object) -> bool:
+    """Whether a data set is a function of the user's own, ``package.module:function``."""
+    if not isinstance(name, str) or not is_plugin(name):
+        return False
+    return not get_close_matches(name.partition(":")[0], DATA_KINDS, 1)
 
 
 def _meant(name: object) -> str | None:

@@ -10,6 +10,9 @@ Network = Literal["plain3", "resnet20", "resnet18", "resnet34", "vgg11", "vgg13"
 OptimizerName = Literal["sgd", "adam", "adamw"]
 """The optimizers that have a low-precision form."""
 
+Schedule = Literal["constant", "cosine", "onecycle"]
+"""How the step size changes during a training."""
+
 Rounding = Literal["nearest", "stochastic"]
 """How a number between two of a format becomes one of them."""
 
@@ -24,3 +27,7 @@ ROUNDINGS: Final[tuple[Rounding, ...]] = get_args(Rounding)
 BACKENDS: Final[tuple[Backend, ...]] = get_args(Backend)
 ACCOUNTINGS: Final[tuple[Accounting, ...]] = get_args(Accounting)
 OPTIMIZER_NAMES: Final[tuple[OptimizerName, ...]] = get_args(OptimizerName)
+SCHEDULES: Final[tuple[Schedule, ...]] = get_args(Schedule)
+
+TUNABLE: Final = ("learning_rate", "momentum", "optimizer", "schedule", "weight_decay")
+"""The settings that a configuration may choose besides its formats."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-UNTOLD: Final[Mapping[str, Any]] = {"optimizer": "sgd"}
+UNTOLD: Final[Mapping[str, Any]] = {"optimizer": "sgd", "schedule": "constant", "train": None}
 """What studies were measured with that do not tell it: those of older versions."""
 
 
@@ -24,7 +24,7 @@ def check_settings(
         ValueError: A setting differs; the message names the first.
     """
     for name in {**settings, **stored}:
-        before, now = stored.get(name, UNTOLD.get(name)), settings.get(name)
+        before, now = (told.get(name, UNTOLD.get(name)) for told in (stored, settings))
         if before != now:
             raise ValueError(
                 f"{study} measures with {name} {_shown(before)}, not {_shown(now)}; ask for that "

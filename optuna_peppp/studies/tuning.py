@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from optuna_peppp.choices import Strategy
 from optuna_peppp.configurations.hardware import FORMAT_NAMES, HARDWARE_NAMES
+from optuna_peppp.configurations.names import TUNABLE
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.sizes import parse_size
@@ -95,8 +96,6 @@ class Tuning:
         Warns:
             UserWarning: What the study learned from has changed since.
         """
-        from optuna_peppp.lowprecision.training.experiment import TUNABLE
-
         source = Source.named(corpus, rank, meta, space)
         model, checksum = source.learn()
         unknown = {*model.space.names} - {*FORMAT_NAMES, *HARDWARE_NAMES, *TUNABLE}
@@ -105,6 +104,7 @@ class Tuning:
                 f"{source} tunes {', '.join(sorted(unknown))}, which a named experiment "
                 "cannot set; use PEPPPSampler with an objective of your own"
             )
+        experiment.check(model.space)
         memory = experiment.memory(model.space)
         settings = experiment.settings()
         pace = pace or Pace()

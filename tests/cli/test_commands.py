@@ -23,7 +23,8 @@ from typer.testing import Result
 
 import optuna_peppp
 from optuna_peppp.cli import app
-from optuna_peppp.cli.options import check_data, check_size, in_a_folder
+from optuna_peppp.cli.checks import check_data, check_size
+from optuna_peppp.cli.options import in_a_folder
 from optuna_peppp.cli.output import clear_errors, clear_warnings, echo, show
 
 COMMANDS = (

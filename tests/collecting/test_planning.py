@@ -69,6 +69,8 @@ def test_the_plan_holds_every_configuration_of_every_experiment(tmp_path: Path) 
         "momentum": 0.9,
         "weight_decay": 5e-4,
         "optimizer": "sgd",
+        "schedule": "constant",
+        "train": None,
         "rounding": "nearest",
         "test_fraction": 0.2,
         "format_a": ["1-4-3", "1-5-3"],
@@ -91,14 +93,14 @@ def test_a_single_learning_rate_is_a_setting(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("choices", "tuned"),
     [
-        ({**SPACE.choices, "momentum": [0.5, 0.9]}, "format_a, format_b, learning_rate, momentum"),
+        ({**SPACE.choices, "dropout": [0.5, 0.9]}, "format_a, format_b, learning_rate, dropout"),
         ({"format_a": ["1-4-3"]}, "format_a"),
     ],
 )
 def test_a_corpus_has_no_column_for_other_names(
     tmp_path: Path, choices: dict[str, list[str]], tuned: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"learning_rate besides; it tunes {tuned}$"):
+    with pytest.raises(ValueError, match=f"weight_decay besides; it tunes {tuned}$"):
         plan([experiment(tmp_path)], ConfigurationSpace(choices), [0])
 
 

@@ -145,6 +145,7 @@ def test_an_export_is_what_was_measured(tmp_path: Path, storage: str) -> None:
             "seed": str(m.experiment.seed),
             "epochs": "1",
             "optimizer": "sgd",
+            "schedule": "constant",
             "rounding": "stochastic",
             "batch_size": "32",
             "image_size": "8",

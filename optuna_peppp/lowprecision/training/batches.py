@@ -37,6 +37,12 @@ class Batches:
             if len(batch) > 1 or min(batch_size, len(labels)) == 1:
                 yield images[batch], labels[batch]
 
+    def steps(self, batch_size: int) -> int:
+        """How many batches :meth:`shuffled` yields."""
+        number = len(self._train[1])
+        left_over = number % batch_size == 1 and min(batch_size, number) > 1
+        return math.ceil(number / batch_size) - left_over
+
     def sample(self) -> Tensor:
         """Two training images as the network takes them."""
         return self.standardized(self._train[0][:2])

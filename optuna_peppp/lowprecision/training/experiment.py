@@ -13,37 +13,41 @@ from numpy.typing import NDArray
 from torch import nn
 
 from optuna_peppp.choices import check_choice
-from optuna_peppp.configurations.data import parse_name
+from optuna_peppp.configurations.data import is_own, parse_name
 from optuna_peppp.configurations.hardware import FORMAT_NAMES, HARDWARE_NAMES, recipe_of
 from optuna_peppp.configurations.names import (
     NETWORKS,
     OPTIMIZER_NAMES,
     ROUNDINGS,
-    Network,
+    SCHEDULES,
+    TUNABLE,
     OptimizerName,
     Rounding,
+    Schedule,
 )
+from optuna_peppp.configurations.plugins import is_plugin, load_plugin
 from optuna_peppp.lowprecision.datasets.loading import ImageData, load_dataset
-from optuna_peppp.lowprecision.memory.accounting import memory_vector
-from optuna_peppp.lowprecision.networks import build_model
+from optuna_peppp.lowprecision.memory.accounting import usages
+from optuna_peppp.lowprecision.memory.usage import MemoryUsage
 from optuna_peppp.lowprecision.training.devices import resolve_device
 from optuna_peppp.lowprecision.training.loop import TrainingResult, train
+from optuna_peppp.lowprecision.training.own import network_of, own_data, own_error
 from optuna_peppp.lowprecision.training.randomness import RandomStreams
 
 if TYPE_CHECKING:
     from optuna_peppp.configurations.space import ConfigurationSpace
 
-TUNABLE: Final = ("learning_rate", "momentum", "optimizer", "weight_decay")
-"""The settings that a configuration may choose besides its formats."""
-
 _PLAIN3_SIZE: Final = 16
+
+_TOLD: Final = ("epochs", "batch_size", "device")
+"""What an own training is told beside what may be tuned."""
 
 
 class _Holder:
     """What an experiment has read; no field, so that it is not compared, copied or pickled."""
 
     __slots__ = ("_data",)
-    _data: ImageData | None
+    _data: ImageData | Any | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,10 @@ class Experiment(_Holder):
     Python's.
 
     Attributes:
-        data: Data set, as :func:`~optuna_peppp.lowprecision.load_dataset` names it.
-        network: Network, as :func:`~optuna_peppp.lowprecision.build_model` names it.
+        data: Data set, as :func:`~optuna_peppp.lowprecision.load_dataset` names it, or a
+            function of one's own (:data:`~optuna_peppp.configurations.plugins.SIGNATURES`).
+        network: Network, as :func:`~optuna_peppp.lowprecision.build_model` names it, or such a
+            function.
         image_size: Height and width to resize images to; None takes 16 for ``plain3`` and the
             images' own for the others.
         epochs: Passes over the training images.
@@ -71,6 +77,10 @@ class Experiment(_Holder):
         test_fraction: Share of images to test on, where the data set has no test part.
         device: Where to train.
         optimizer: ``"sgd"``, ``"adam"`` or ``"adamw"``, unless the configuration chooses it.
+        schedule: Of the step size: ``"constant"``, ``"cosine"`` or ``"onecycle"``, unless the
+            configuration chooses it.
+        train: A function of one's own that trains and tests, in place of
+            :func:`~optuna_peppp.lowprecision.train`.
 
     Raises:
         ValueError: Unknown names, numbers that are out of range, or a device that this machine
@@ -78,7 +88,7 @@ class Experiment(_Holder):
     """
 
     data: str
-    network: Network
+    network: str
     image_size: int | None = None
     epochs: int = 6
     batch_size: int = 32
@@ -90,10 +100,21 @@ class Experiment(_Holder):
     test_fraction: float = 0.2
     device: str = "cpu"
     optimizer: OptimizerName = "sgd"
+    schedule: Schedule = "constant"
+    train: str | None = None
 
     def __post_init__(self) -> None:
-        parse_name(self.data)
-        check_choice("network", self.network, NETWORKS)
+        if is_own(self.data):
+            load_plugin("data", self.data)
+        else:
+            parse_name(self.data)
+        if is_plugin(self.network):
+            load_plugin("network", self.network)
+        else:
+            check_choice("network", self.network, NETWORKS)
+        if self.train is not None:
+            load_plugin("train", self.train)
+        check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("rounding", self.rounding, ROUNDINGS)
         check_choice("optimizer", self.optimizer, OPTIMIZER_NAMES)
         resolve_device(self.device)
@@ -129,21 +150,36 @@ class Experiment(_Holder):
                 f"{', '.join(settings) or 'none'}"
             ) from problem
 
+    def check(self, space: ConfigurationSpace) -> None:
+        """Refuses a space that tunes a setting to what it cannot be, before anything is trained.
+
+        Raises:
+            ValueError: As the constructor.
+        """
+        for name in TUNABLE:
+            for value in space.choices.get(name, ()):
+                replace(self, **{name: value})  # type: ignore[arg-type]
+
     def settings(self) -> dict[str, Any]:
         """What fixes its measurements, by name, as JSON keeps it: all but the device."""
         settings = asdict(self)
         del settings["device"]
         return settings
 
-    def load(self) -> ImageData:
+    def load(self) -> ImageData | Any:
         """The data set; read at the first call, whatever becomes of its files afterwards.
+
+        An own function may return one batch of example inputs, for an own training.
 
         Raises:
             ValueError, FileNotFoundError, ConnectionError: As ``load_dataset``.
         """
         # An unpickled experiment has its fields only.
-        data: ImageData | None = getattr(self, "_data", None)
-        if data is None:
+        data: ImageData | Any | None = getattr(self, "_data", None)
+        if data is None and is_own(self.data):
+            data = own_data(self.data, self.image_size, examples=self.train is not None)
+            object.__setattr__(self, "_data", data)
+        elif data is None:
             size = self.image_size
             if size is None and self.network == "plain3":
                 size = _PLAIN3_SIZE
@@ -163,12 +199,27 @@ class Experiment(_Holder):
         """
         data = self.load()
         with RandomStreams(self.seed).lent():
-            return build_model(self.network, data.num_classes, data.input_shape)
+            return network_of(self.network, data, logits=self.train is None)
 
     def memory(self, space: ConfigurationSpace) -> NDArray[np.float64]:
         """Memory of every configuration of a space, in bytes, shape (d,)."""
-        network, shape = self.build(), self.load().input_shape
-        return memory_vector(space, network, shape, self.batch_size, optimizer=self.optimizer)
+        return np.array([usage.total for usage in self.usages(space)], dtype=float)
+
+    def usages(self, space: ConfigurationSpace) -> list[MemoryUsage]:
+        """The parts of the memory of every configuration of a space."""
+        data, network = self.load(), self.build()
+        if isinstance(data, ImageData):
+            shape = data.input_shape
+            return usages(space, network, shape, self.batch_size, optimizer=self.optimizer)
+        return usages(space, network, inputs=data, optimizer=self.optimizer)
+
+    @property
+    def task(self) -> tuple[str, int | None]:
+        """What its data set is called, and the height of its images, None of what is none."""
+        data = self.load()
+        return (
+            (data.name, data.input_shape[1]) if isinstance(data, ImageData) else (self.data, None)
+        )
 
     def measure(
         self, params: Mapping[str, object], on_epoch: Callable[[int], None] | None = None
@@ -191,6 +242,14 @@ class Experiment(_Holder):
                 f"params may hold {', '.join(names)} and {', '.join(TUNABLE)}; got {unknown}"
             )
         settings = replace(self, **chosen)  # type: ignore[arg-type]
+        if self.train is not None:
+            told = {name: getattr(settings, name) for name in (*TUNABLE, *_TOLD)}
+            recipe = recipe_of(params, self.rounding)
+            with RandomStreams(self.seed, resolve_device(self.device)).lent():
+                error = own_error(self.train, {**told, **params}, recipe, self.seed)
+            if on_epoch is not None:
+                on_epoch(self.epochs)
+            return TrainingResult(error, (error,), False, self.epochs)
         return train(
             self.build(),
             self.load(),
@@ -199,6 +258,7 @@ class Experiment(_Holder):
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
             optimizer=settings.optimizer,
+            schedule=settings.schedule,
             epochs=self.epochs,
             batch_size=self.batch_size,
             seed=self.seed,

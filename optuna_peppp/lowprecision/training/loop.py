@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from optuna_peppp.choices import check_choice
-from optuna_peppp.configurations.names import Backend, OptimizerName
+from optuna_peppp.configurations.names import SCHEDULES, Backend, OptimizerName, Schedule
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.lowprecision.datasets.loading import ImageData
@@ -22,6 +22,7 @@ from optuna_peppp.lowprecision.simulation.tf32 import convolutions_fit_tf32, con
 from optuna_peppp.lowprecision.training.batches import Batches
 from optuna_peppp.lowprecision.training.devices import resolve_device
 from optuna_peppp.lowprecision.training.randomness import RandomStreams
+from optuna_peppp.lowprecision.training.schedules import FACTORS
 from optuna_peppp.lowprecision.training.step import TrainingStep
 
 
@@ -56,6 +57,7 @@ def train(
     optimizer: OptimizerName = "sgd",
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
+    schedule: Schedule = "constant",
     averaged_epochs: int = 3,
     scheme: RoundingScheme = DEFAULT_SCHEME,
     backend: Backend = "compiled",
@@ -85,6 +87,10 @@ def train(
         optimizer: ``"sgd"``, ``"adam"`` or ``"adamw"``.
         momentum: Momentum of ``"sgd"``; the others ignore it.
         weight_decay: Weight decay.
+        schedule: Of the step size, which changes with every step: ``"constant"``, ``"cosine"``,
+            down to zero, or ``"onecycle"``, up to ``learning_rate`` and down. The compiled step of
+            ``"adam"`` and ``"adamw"`` is made for one step size: with a schedule they train
+            eagerly, with a warning.
         averaged_epochs: The reported error is the mean over this many last epochs, which takes
             out most of the noise between seeds.
         scheme: What is rounded to which of two formats, and how; a recipe says that itself.
@@ -95,11 +101,12 @@ def train(
         on_epoch: Called after every epoch with the number of epochs done.
 
     Raises:
-        ValueError: A number that is out of range, an unknown optimizer or backend, what is no
-            :class:`Precision`, or a device that this machine does not have.
+        ValueError: A number that is out of range, an unknown optimizer, schedule or backend, what
+            is no :class:`Precision`, or a device that this machine does not have.
     """
     _check(learning_rate, epochs, batch_size, averaged_epochs)
     check_choice("optimizer", optimizer, OPTIMIZERS)
+    check_choice("schedule", schedule, SCHEDULES)
     device = resolve_device(device)
     if precision is None:
         scheme = replace(scheme, loss_scale=1.0)
@@ -123,6 +130,7 @@ def train(
             model, precision, scheme, batches.sample()
         )
     streams = RandomStreams(seed, device)
+    factor, taken, steps = FACTORS[schedule], 0, epochs * batches.steps(batch_size)
     errors: list[float] = []
     for epoch in range(1, epochs + 1):
         with streams.lent(), convolutions_in_tf32(fits):
@@ -130,7 +138,10 @@ def train(
             step.renew()
             total = torch.zeros((), device=device)
             for images, labels in batches.shuffled(batch_size, order):
+                for group in update.param_groups:
+                    group["lr"] = learning_rate * factor(taken, steps)
                 total += step(images, labels)
+                taken += 1
             # The only number of an epoch that the program waits for.
             diverged = not math.isfinite(float(total))
             if diverged or epoch > epochs - averaged_epochs:
