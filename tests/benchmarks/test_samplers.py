@@ -385,18 +385,18 @@ def test_transfer_tells_what_each_source_is_worth(matrix: ErrorMatrix, tmp_path:
         ErrorMatrix(SPACE, part.tasks, errors, memory).write_csv(tmp_path / f"{name}.csv")
     files = [str(tmp_path / f"{name}.csv") for name in ("one", "other")]
     transfer.main([*files, "--quick", "--output", str(tmp_path)])
-    rows = rows_of(tmp_path / "transfer.csv")
-    sources = {(row["corpus"], row["learned_from"]) for row in rows}
+    found = rows_of(tmp_path / "transfer.csv")
+    sources = {(row["corpus"], row["learned_from"]) for row in found}
     kinds = ("same kind", "all kinds", "nothing")
     assert sources == {(c, k) for c in ("one", "other") for k in kinds} | {
         ("one", "other"),
         ("other", "one"),
     }
-    assert {row["tasks"] for row in rows} == {"3"}
-    for row in rows:
+    assert {row["tasks"] for row in found} == {"3"}
+    for row in found:
         assert 0 <= float(row["hypervolume_regret"]) < 1
     # Past tasks of the same low rank tell more than nothing.
-    told = {r["learned_from"]: float(r["relative_error"]) for r in rows if r["measurements"] == "3"}
+    told = {r["learned_from"]: float(r["relative_error"]) for r in found if r["measurements"] == "3"}
     assert told["all kinds"] < told["nothing"]
 
 

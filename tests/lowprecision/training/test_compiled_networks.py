@@ -18,7 +18,7 @@ from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.lowprecision import ImageData, RoundingScheme, train
 from optuna_peppp.lowprecision.rounding.quantize import ROUNDINGS, Rounding
 
-STEP: Any = importlib.import_module("optuna_peppp.lowprecision.training.step")
+STEP: Any = importlib.import_module("optuna_peppp.lowprecision.training.compiled_step")
 PRECISION = Precision.parse("1-4-3", "1-6-9")
 
 
@@ -74,7 +74,8 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileCounterWithBacken
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(STEP._training_step, dynamic=False, fullgraph=True, backend=counter)
     monkeypatch.setattr(STEP, "_compiled", lambda: compiled)
-    monkeypatch.setattr(STEP, "can_compile", lambda: True)
+    step: Any = importlib.import_module("optuna_peppp.lowprecision.training.step")
+    monkeypatch.setattr(step, "can_compile", lambda: True)
     torch._dynamo.reset()
     yield counter
     torch._dynamo.reset()

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from optuna_peppp import Precision, Recipe, low_precision, training_step
 from optuna_peppp.configurations.loss_scale import DynamicLossScale
 
-STEP: Any = importlib.import_module("optuna_peppp.lowprecision.training.step")
+STEP: Any = importlib.import_module("optuna_peppp.lowprecision.training.compiled_step")
 PAPER = Recipe.paper("1-4-3", "1-6-9")
 STOCHASTIC = Recipe.hardware("mxfp8-e4m3", states="dynamic8@256", master="bfloat16")
 

@@ -17,7 +17,7 @@ from optuna_peppp.configurations.loss_scale import DynamicLossScale
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.lowprecision import ImageData, RoundingScheme, train
 
-STEP: Any = importlib.import_module("optuna_peppp.lowprecision.training.step")
+STEP: Any = importlib.import_module("optuna_peppp.lowprecision.training.compiled_step")
 
 ELEMENTWISE = (
     Recipe.hardware(),

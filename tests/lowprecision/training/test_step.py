@@ -35,7 +35,7 @@ from optuna_peppp.lowprecision.training.batches import Batches
 from optuna_peppp.lowprecision.training.randomness import RandomStreams
 from optuna_peppp.lowprecision.training.step import TrainingStep
 
-STEP: Any = importlib.import_module("optuna_peppp.lowprecision.training.step")
+STEP: Any = importlib.import_module("optuna_peppp.lowprecision.training.compiled_step")
 SPACE = ConfigurationSpace.paper()
 FIVE = tuple(SPACE.precision(index) for index in range(4, len(SPACE), 22))
 """Of different Formats A and B."""
