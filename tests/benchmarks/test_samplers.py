@@ -396,7 +396,8 @@ def test_transfer_tells_what_each_source_is_worth(matrix: ErrorMatrix, tmp_path:
     for row in found:
         assert 0 <= float(row["hypervolume_regret"]) < 1
     # Past tasks of the same low rank tell more than nothing.
-    told = {r["learned_from"]: float(r["relative_error"]) for r in found if r["measurements"] == "3"}
+    late = [row for row in found if row["measurements"] == "3"]
+    told = {row["learned_from"]: float(row["relative_error"]) for row in late}
     assert told["all kinds"] < told["nothing"]
 
 
