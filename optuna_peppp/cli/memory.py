@@ -79,9 +79,17 @@ def memory(
 
         shape = (channels, image_size, image_size)
         model, inputs = counted(network, data, classes, shape)
-        sizes = (shape, batch_size) if inputs is None else (None, None)
+        images = inputs is None
         tuned = named_space(space or "paper")
-        rows = usages(tuned, model, *sizes, accounting, inputs=inputs, optimizer=optimizer)
+        rows = usages(
+            tuned,
+            model,
+            shape if images else None,
+            batch_size if images else None,
+            accounting,
+            inputs=inputs,
+            optimizer=optimizer,
+        )
         names = [f"{name}_choice" if name in _PARTS else name for name in tuned.names]
         lines = [",".join((*names, *_PARTS))]
         for index, usage in enumerate(rows):

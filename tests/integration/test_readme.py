@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +21,13 @@ from optuna_peppp.prediction import Prediction
 from optuna_peppp.studies.results import predict
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-STUDY, LOOP = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+STUDY, LOOP, PLUGIN = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_programs_are_short() -> None:
     assert len(STUDY.splitlines()) <= 15
     assert len(LOOP.splitlines()) <= 20
+    assert len(PLUGIN.splitlines()) <= 8
 
 
 @pytest.mark.slow
@@ -45,6 +50,24 @@ def test_a_loop_of_ones_own_runs_as_printed() -> None:
     assert names["error"] < 0.1
     # A schedule that ends at zero has been followed.
     assert names["optimizer"].param_groups[0]["lr"] < 1e-6
+
+
+def test_plugins_run_as_printed(tmp_path: Path) -> None:
+    """In an empty folder, by the command that is printed: one short training of it."""
+    (command,) = re.findall(r"`optuna-peppp (tune --data mine[^`]*)`", README)
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    more = ["--trials", "1", "--epochs", "1", "--no-baseline", "--batch-size", "1437"]
+    result = subprocess.run(
+        [sys.executable, "-m", "optuna_peppp", *shlex.split(command), *more],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Tuning mine:network on mine:data" in result.stderr
+    assert "Measured, 1 of 99 configurations" in result.stdout
 
 
 def test_the_command_prints_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:

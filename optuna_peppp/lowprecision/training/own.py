@@ -106,7 +106,7 @@ def own_error(name: str, params: Mapping[str, object], recipe: Recipe, seed: int
     error = load_plugin("train", name)(dict(params), recipe, seed)
     if isinstance(error, Tensor) and error.numel() == 1:
         error = error.item()
-    if not isinstance(error, Real) or not 0 <= error <= 1:
+    if not isinstance(error, Real) or not 0 <= float(error) <= 1:
         raise ValueError(
             f"train {name} must return the error, a number between 0 and 1 (of a training that "
             f"diverged, that of guessing); got {error!r}"

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from optuna_peppp.configurations.names import Network
+from optuna_peppp.configurations.names import TUNABLE, Network
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.configurations.space import ConfigurationSpace
@@ -32,7 +32,6 @@ from optuna_peppp.lowprecision import (
 )
 from optuna_peppp.lowprecision.training import experiment as module
 from optuna_peppp.lowprecision.training import step
-from optuna_peppp.lowprecision.training.experiment import TUNABLE
 
 PARAMS = {"format_a": "1-5-3", "format_b": "1-6-9"}
 
@@ -84,6 +83,8 @@ def test_an_experiment_comes_back_from_its_settings() -> None:
         "seed": 3,
         "test_fraction": 0.2,
         "optimizer": "sgd",
+        "schedule": "constant",
+        "train": None,
     }
     assert Experiment.from_settings(stored) == experiment
     assert Experiment.from_settings(stored, "cpu:0") == replace(experiment, device="cpu:0")
@@ -203,11 +204,13 @@ def test_settings_are_pythons_own() -> None:
         "seed": 2**63,
         "test_fraction": 0.25,
         "optimizer": "sgd",
+        "schedule": "constant",
+        "train": None,
         "device": "cpu",
     }
     stored = asdict(experiment)
     assert json.loads(json.dumps(stored)) == expected
-    assert {type(value) for value in stored.values()} == {str, int, float}
+    assert {type(value) for value in stored.values()} == {str, int, float, type(None)}
 
 
 WHOLE: list[Any] = [0, -1, 1.5, 2.0, math.nan, True, np.True_, "2", np.array([2])]
@@ -296,6 +299,7 @@ def test_a_measurement_is_a_training_with_these_settings(
         "seed": 3,
         "device": "cpu",
         "optimizer": "sgd",
+        "schedule": "constant",
         "on_epoch": None,
     }
 
@@ -324,6 +328,7 @@ def test_a_configuration_may_choose_the_settings(
     # Every momentum and weight decay would be compiled anew.
     monkeypatch.setattr(step, "can_compile", lambda: False)
     choices = {"learning_rate": 0.3, "momentum": 0.0, "weight_decay": 3.0, "optimizer": "adam"}
+    choices |= {"schedule": "cosine"}
     chosen = choices[name]
     settings: dict[str, Any] = {name: chosen}
     assert tiny.measure(PARAMS | settings) == replace(tiny, **settings).measure(PARAMS)
