@@ -71,7 +71,7 @@ def measure(row: Row, seed: int, data: Path) -> dict[str, str]:
     fields = row.fields
     experiment = Experiment(
         f"npz:{data / row.task}.npz",
-        row.model,  # type: ignore[arg-type]
+        row.model,
         image_size=int(fields["image_size"]),
         epochs=int(fields["epochs"]),
         batch_size=int(fields["batch_size"]),

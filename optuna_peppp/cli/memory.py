@@ -74,7 +74,7 @@ def memory(
         if data is not None:
             load_plugin("data", data)
 
-        from optuna_peppp.lowprecision.memory.accounting import usages
+        from optuna_peppp.lowprecision.memory.spaces import usages
         from optuna_peppp.lowprecision.training.own import counted
 
         shape = (channels, image_size, image_size)

@@ -29,5 +29,12 @@ ACCOUNTINGS: Final[tuple[Accounting, ...]] = get_args(Accounting)
 OPTIMIZER_NAMES: Final[tuple[OptimizerName, ...]] = get_args(OptimizerName)
 SCHEDULES: Final[tuple[Schedule, ...]] = get_args(Schedule)
 
-TUNABLE: Final = ("learning_rate", "momentum", "optimizer", "schedule", "weight_decay")
+TUNABLE: Final = (
+    "batch_size",
+    "learning_rate",
+    "momentum",
+    "optimizer",
+    "schedule",
+    "weight_decay",
+)
 """The settings that a configuration may choose besides its formats."""

@@ -1,7 +1,8 @@
 """Low-precision training simulated in PyTorch: the one part of the package that imports torch."""
 
 from optuna_peppp.lowprecision.datasets.loading import ImageData, load_dataset
-from optuna_peppp.lowprecision.memory.accounting import memory_vector, training_memory
+from optuna_peppp.lowprecision.memory.accounting import training_memory
+from optuna_peppp.lowprecision.memory.spaces import memory_vector
 from optuna_peppp.lowprecision.memory.usage import MemoryUsage
 from optuna_peppp.lowprecision.networks import build_model
 from optuna_peppp.lowprecision.rounding.quantize import quantize

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
+from typing import Any, Final, TypeGuard
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from optuna_peppp.choices import check_choice
-from optuna_peppp.configurations.hardware import FORMAT_NAMES
 from optuna_peppp.configurations.names import (
     ACCOUNTINGS,
     OPTIMIZER_NAMES,
@@ -27,9 +24,6 @@ from optuna_peppp.lowprecision.memory.saved_tensors import floats_of, forward_pa
 from optuna_peppp.lowprecision.memory.usage import Counts, MemoryUsage, Numbers
 from optuna_peppp.lowprecision.rounding.exemptions import kinds_of_modules
 from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, RoundingScheme
-
-if TYPE_CHECKING:
-    from optuna_peppp.configurations.space import ConfigurationSpace
 
 _STATES: Final[dict[str, int]] = {"sgd": 1, "adam": 2, "adamw": 2}
 """Numbers that each optimizer remembers of every weight."""
@@ -87,64 +81,6 @@ def training_memory(
         check_precision(precision)
     counts = count(model, input_shape, batch_size, accounting, inputs, optimizer)
     return counts.at(precision, scheme)
-
-
-def memory_vector(
-    space: ConfigurationSpace,
-    model: nn.Module,
-    input_shape: Sequence[int] | None = None,
-    batch_size: int | None = None,
-    accounting: Accounting = "saved-tensors",
-    *,
-    inputs: Any = None,
-    optimizer: OptimizerName = "sgd",
-    scheme: RoundingScheme = DEFAULT_SCHEME,
-) -> NDArray[np.float64]:
-    """Memory of training a network at every configuration of a space, in bytes, shape (d,).
-
-    The arguments, errors and warnings are those of :func:`training_memory`; the space must tune
-    formats, as :meth:`ConfigurationSpace.recipe` reads them. Where it tunes ``optimizer``, too,
-    each configuration has its own, and the argument does not matter.
-    """
-    every = usages(
-        space,
-        model,
-        input_shape,
-        batch_size,
-        accounting,
-        inputs=inputs,
-        optimizer=optimizer,
-        scheme=scheme,
-    )
-    return np.array([usage.total for usage in every], dtype=float)
-
-
-def usages(
-    space: ConfigurationSpace,
-    model: nn.Module,
-    input_shape: Sequence[int] | None = None,
-    batch_size: int | None = None,
-    accounting: Accounting = "saved-tensors",
-    *,
-    inputs: Any = None,
-    optimizer: OptimizerName = "sgd",
-    scheme: RoundingScheme = DEFAULT_SCHEME,
-) -> list[MemoryUsage]:
-    """What :func:`memory_vector` sums up, part by part."""
-    counts = {
-        name: count(model, input_shape, batch_size, accounting, inputs, cast(OptimizerName, name))
-        for name in space.choices.get("optimizer", (optimizer,))
-    }
-    return [
-        counts[space.params(index).get("optimizer", optimizer)].at(_formats(space, index), scheme)
-        for index in range(len(space))
-    ]
-
-
-def _formats(space: ConfigurationSpace, index: int) -> Precision | Recipe:
-    """The formats of a configuration: two, for a scheme to distribute, or a recipe."""
-    paper = {*FORMAT_NAMES} <= {*space.names}
-    return space.precision(index) if paper else space.recipe(index)
 
 
 def count(

@@ -27,7 +27,7 @@ from optuna_peppp.configurations.names import (
 )
 from optuna_peppp.configurations.plugins import is_plugin, load_plugin
 from optuna_peppp.lowprecision.datasets.loading import ImageData, load_dataset
-from optuna_peppp.lowprecision.memory.accounting import usages
+from optuna_peppp.lowprecision.memory.spaces import usages
 from optuna_peppp.lowprecision.memory.usage import MemoryUsage
 from optuna_peppp.lowprecision.training.devices import resolve_device
 from optuna_peppp.lowprecision.training.loop import TrainingResult, train
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _PLAIN3_SIZE: Final = 16
 
-_TOLD: Final = ("epochs", "batch_size", "device")
+_TOLD: Final = ("epochs", "device")
 """What an own training is told beside what may be tuned."""
 
 
@@ -67,7 +67,7 @@ class Experiment(_Holder):
         image_size: Height and width to resize images to; None takes 16 for ``plain3`` and the
             images' own for the others.
         epochs: Passes over the training images.
-        batch_size: Images a step.
+        batch_size: Images a step, unless the configuration chooses it.
         learning_rate: Step size, unless the configuration chooses it.
         momentum: Momentum, unless the configuration chooses it.
         weight_decay: Weight decay, unless the configuration chooses it.
@@ -260,7 +260,7 @@ class Experiment(_Holder):
             optimizer=settings.optimizer,
             schedule=settings.schedule,
             epochs=self.epochs,
-            batch_size=self.batch_size,
+            batch_size=settings.batch_size,
             seed=self.seed,
             device=self.device,
             on_epoch=on_epoch,

@@ -251,7 +251,7 @@ def test_other_data_sets(data: Any) -> None:
 
 def test_the_nearest_word_is_named() -> None:
     with pytest.raises(ValueError, match="Did you mean 'resnet18'"):
-        Experiment("digits", "resnet-18")  # type: ignore[arg-type]
+        Experiment("digits", "resnet-18")
     with pytest.raises(ValueError, match="Did you mean 'stochastic'"):
         Experiment("digits", "plain3", rounding="stochasitc")  # type: ignore[arg-type]
 
@@ -328,7 +328,7 @@ def test_a_configuration_may_choose_the_settings(
     # Every momentum and weight decay would be compiled anew.
     monkeypatch.setattr(step, "can_compile", lambda: False)
     choices = {"learning_rate": 0.3, "momentum": 0.0, "weight_decay": 3.0, "optimizer": "adam"}
-    choices |= {"schedule": "cosine"}
+    choices |= {"schedule": "cosine", "batch_size": 8}
     chosen = choices[name]
     settings: dict[str, Any] = {name: chosen}
     assert tiny.measure(PARAMS | settings) == replace(tiny, **settings).measure(PARAMS)
