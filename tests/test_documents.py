@@ -156,6 +156,14 @@ def test_a_few_own_studies() -> None:
         assert own_studies(records) in DOCUMENTS["benchmarks"], corpus
 
 
+def test_what_past_tasks_are_worth_on_hardware_formats() -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra benchmarks")
+    from benchmarks.samplers.transfer import table as sources
+
+    rows: list[Any] = results("transfer")
+    assert sources(rows) in DOCUMENTS["benchmarks"]
+
+
 def test_beside_the_papers_method() -> None:
     measures = {
         "relative error": "relative_error",
