@@ -31,7 +31,8 @@ def test_the_programs_are_short() -> None:
 
 
 @pytest.mark.slow
-def test_a_study_runs_as_printed() -> None:
+def test_a_study_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(STUDY, names)
     prediction = predict(names["study"], names["meta"], names["memory"])
@@ -44,7 +45,10 @@ def test_a_study_runs_as_printed() -> None:
 
 
 @pytest.mark.slow
-def test_a_loop_of_ones_own_runs_as_printed() -> None:
+def test_a_loop_of_ones_own_runs_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(LOOP, names)
     assert names["error"] < 0.1

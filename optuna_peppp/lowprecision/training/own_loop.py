@@ -68,7 +68,9 @@ def training_step(
     max_norm: float | None = None,
     backend: Backend = "compiled",
 ) -> TrainingStep:
-    """Forward pass, loss, backward pass and update as one compiled graph for all recipes.
+    """Forward pass, loss, backward pass and update as one compiled graph.
+
+    It is the same for all recipes whose numbers share scales in the same way.
 
     ``step(inputs, *targets)`` trains on a batch and returns its loss. The network gets ``inputs``:
     a mapping as named arguments, a tuple or list as positional ones, all else as the only one.
