@@ -19,6 +19,8 @@ from optuna_peppp.evaluation.quality import Quality
 from optuna_peppp.evaluation.splits import Split
 from optuna_peppp.meta import model
 from optuna_peppp.meta.averaging import learn
+from optuna_peppp.meta.committee import EVERYONE
+from optuna_peppp.meta.playing import Played
 from optuna_peppp.prediction import Prediction
 
 Array = NDArray[np.float64]
@@ -362,9 +364,10 @@ def test_the_authors_matrix(shared: Path, monkeypatch: pytest.MonkeyPatch) -> No
     error = mean(some, "bayesian", 1, "relative_error")
     assert error < 0.75 * mean(some, "ed-mf", 1, "relative_error")
     assert mean(some, "bayesian", 12, "hyperdiff") < mean(some, "ed-mf", 12, "hyperdiff")
-    # ED-MF asks for no prior, which is most of the work: that of all tasks stands in.
+    # ED-MF asks for no prior and no committee, which are most of the work: others stand in.
     learned = learn(matrix.errors, rank=3)
     monkeypatch.setattr(model, "learn", lambda *_, **__: learned)
+    monkeypatch.setattr(Played, "through", lambda *_: Played(EVERYONE, {}, "all", 0))
     every = list(replace(evaluation, strategies={"ed-mf": both["ed-mf"]}).run())
     assert len(every) == 87 * 2
     assert mean(every, "ed-mf", 12, "relative_error") == pytest.approx(0.052, abs=0.001)
