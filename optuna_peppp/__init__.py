@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from optuna_peppp.configurations.space import ConfigurationSpace
     from optuna_peppp.corpora.catalog import load_corpus
     from optuna_peppp.corpora.matrix import ErrorMatrix
+    from optuna_peppp.cost import Cost
     from optuna_peppp.lowprecision import (
         build_model,
         low_precision,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _MODULES: Final = {
     "ConfigurationSpace": "configurations.space",
+    "Cost": "cost",
     "ErrorMatrix": "corpora.matrix",
     "FloatFormat": "configurations.formats",
     "MetaModel": "meta.model",
@@ -56,6 +58,7 @@ _MODULES: Final = {
 
 __all__ = [
     "ConfigurationSpace",
+    "Cost",
     "ErrorMatrix",
     "FloatFormat",
     "MetaModel",

@@ -1,4 +1,4 @@
-"""The prediction: a task's completed errors drawn against memory.
+"""The prediction: a task's completed errors drawn against memory, or another cost.
 
 Its intervals and probabilities are about what measurements would find on this task's own test set,
 with the seeds that were used: not about other images, nor other seeds.
@@ -13,15 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp.configurations.space import ConfigurationSpace, Value
-from optuna_peppp.corpora.measurements import (
-    averaged,
-    check_measurements,
-    validate_memory,
-    validate_test_images,
-)
+from optuna_peppp.corpora.measurements import averaged, check_measurements, validate_test_images
+from optuna_peppp.cost import Cost
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.pareto import REFERENCE, predicted_frontier, scale
-from optuna_peppp.sizes import format_size, parse_size
 
 _DRAWS: Final = 1000
 _DRAWN: Final = 5 * 10**7
@@ -44,7 +39,7 @@ class Recommendation:
         params: Its parameters.
         error: Its test error: measured, or predicted.
         std: Standard error of ``error``; 0 where measured.
-        memory: Bytes.
+        memory: Bytes, or its other cost in the unit of that.
         measured: Whether ``error`` was measured.
         probability: That no allowed configuration would be found to have an error lower by more
             than 0.01, on this test set and with these seeds.
@@ -65,7 +60,7 @@ class Prediction:
 
     Attributes:
         space: The d configurations.
-        memory: Shape (d,), bytes.
+        cost: Memory of every configuration, or what else was given in its place.
         mean: Shape (d,), the error: measured where it was, else predicted.
         std: Shape (d,), standard deviation of what a measurement would find; 0 where measured.
         measured: Shape (d,), true where the error was measured.
@@ -75,7 +70,7 @@ class Prediction:
     """
 
     space: ConfigurationSpace
-    memory: NDArray[np.float64]
+    cost: Cost
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
     measured: NDArray[np.bool_]
@@ -86,7 +81,7 @@ class Prediction:
     def from_measurements(
         cls,
         meta: MetaModel,
-        memory: ArrayLike,
+        memory: ArrayLike | Cost,
         indices: ArrayLike,
         errors: ArrayLike,
         *,
@@ -97,7 +92,7 @@ class Prediction:
 
         Args:
             meta: The meta-model.
-            memory: Shape (d,), bytes of every configuration of ``meta.space``.
+            memory: Shape (d,), bytes of every configuration of ``meta.space``, or another cost.
             indices: Shape (m,), the measured configurations; repeats are averaged.
             errors: Shape (m,), their errors in [0, 1].
             test_images: How many images an error is counted on, where they are far fewer than
@@ -109,7 +104,7 @@ class Prediction:
             ValueError: A shape is wrong, a memory or ``test_images`` is not positive, an index is
                 out of range or an error is not in [0, 1].
         """
-        bytes_needed = validate_memory(memory, meta.space)
+        cost = Cost.of(memory, meta.space)
         checked, found = check_measurements(indices, errors, len(meta.space))
         validate_test_images(test_images)
         posterior = meta.prior.condition(checked, found, test_images=test_images)
@@ -121,7 +116,12 @@ class Prediction:
         mean[measured] = draws[:, measured] = repeated[measured]
         std[measured] = 0.0
         excluded = np.asarray(violating, dtype=np.intp)
-        return cls(meta.space, bytes_needed, mean, std, measured, draws, excluded)
+        return cls(meta.space, cost, mean, std, measured, draws, excluded)
+
+    @property
+    def memory(self) -> NDArray[np.float64]:
+        """Shape (d,), bytes, or the other cost in its unit."""
+        return self.cost.array
 
     @property
     def frontier(self) -> NDArray[np.intp]:
@@ -188,8 +188,8 @@ class Prediction:
         of the highest probability.
 
         Args:
-            memory_cap: The most it may need, in bytes or as text such as ``"275MB"``; None for
-                no cap.
+            memory_cap: The most it may need, in bytes or as text such as ``"275MB"``, in the unit
+                of the cost where that is another; None for no cap.
 
         Raises:
             ValueError: The cap cannot be read, every configuration needs more, or all violate a
@@ -199,13 +199,13 @@ class Prediction:
             raise ValueError(
                 "the study must hold a configuration that violates no constraint; all of them do"
             )
-        cap = np.inf if memory_cap is None else parse_size(memory_cap)
+        cap = self.cost.parse(memory_cap)
         candidates = self.frontier[self.memory[self.frontier] <= cap]
         if candidates.size == 0:
             smallest = self.memory[self._allowed].min()
             raise ValueError(
-                f"memory_cap must be at least {smallest:.0f} bytes ({format_size(smallest)}), "
-                f"the smallest memory of a configuration; got {memory_cap!r}"
+                f"memory_cap must be at least {self.cost.exactly(smallest)}, the smallest "
+                f"{self.cost.name} of a configuration; got {memory_cap!r}"
             )
         lowest = self.draws[:, self._allowed & (self.memory <= cap)].min(axis=1)
         right = (self.draws[:, candidates] <= lowest[:, None] + RIGHT).mean(axis=0)

@@ -20,7 +20,7 @@ LAYERS = (
     {"numerals", "growth"},
     {"sizes"},
     {"configurations"},
-    {"corpora", "lowprecision"},
+    {"corpora", "cost", "lowprecision"},
     {"completion"},
     {"meta"},
     {"acquisition"},

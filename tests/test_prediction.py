@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from optuna_peppp import pareto
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
-from optuna_peppp.corpora.measurements import validate_memory
+from optuna_peppp.cost import Cost
 from optuna_peppp.meta.factor_model import FactorModel
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.meta.prior import TaskPrior
@@ -34,7 +34,7 @@ def prediction_of(
     flags = np.zeros(len(sizes), bool) if measured is None else np.asarray(measured, bool)
     errors = np.asarray(mean, dtype=np.float64)
     outcomes = np.array([errors] if draws is None else draws, dtype=np.float64)
-    return Prediction(space, sizes, errors, np.where(flags, 0.0, 0.1), flags, outcomes)
+    return Prediction(space, Cost(sizes), errors, np.where(flags, 0.0, 0.1), flags, outcomes)
 
 
 def meta_of(prior: TaskPrior) -> MetaModel:
@@ -399,39 +399,6 @@ def test_predictions_are_as_uncertain_as_they_say(count: int) -> None:
     assert told[~doubtful].mean() > told[doubtful].mean() + 0.1
 
 
-def test_memory_is_a_copy_that_cannot_be_written() -> None:
-    memory = np.arange(1, D + 1)
-    validated = validate_memory(memory, SPACE)
-    memory[0] = 99
-    assert validated.tolist() == list(range(1, D + 1))
-    assert validated.dtype == np.float64
-    with pytest.raises(ValueError, match="read-only"):
-        validated[0] = 1
-
-
-@pytest.mark.parametrize(
-    ("memory", "problem"),
-    [
-        (
-            np.ones(7),
-            r"^memory must have shape \(8,\), one entry per configuration of meta\.space; "
-            r"got \(7,\)$",
-        ),
-        (np.ones((1, 8)), r"got \(1, 8\)"),
-        (3.0, r"got \(\)"),
-        ([1, 1, math.nan, 1, 1, 0, 1, 1], r"memory\[2\], of {'configuration': 2}, is nan"),
-        ([1, 1, 1, 1, 1, 0, 1, 1], r"positive and finite, in bytes; memory\[5\].* is 0\.0"),
-        ([-1, 1, 1, 1, 1, 1, 1, 1], r"memory\[0\].* is -1\.0"),
-        ([1, 1, 1, 1, 1, 1, 1, math.inf], r"memory\[7\].* is inf"),
-    ],
-)
-def test_bad_memory_is_refused(memory: Any, problem: str) -> None:
-    with pytest.raises(ValueError, match=problem):
-        validate_memory(memory, SPACE)
-    with pytest.raises(ValueError, match=problem):
-        Prediction.from_measurements(meta_model(), memory, [], [])
-
-
 @pytest.mark.parametrize("test_images", [0, -1, math.nan, math.inf])
 def test_bad_test_images_are_refused(test_images: Any) -> None:
     with pytest.raises(ValueError, match=f"positive number, or None .* got {test_images}$"):
@@ -457,7 +424,7 @@ def test_what_violates_a_constraint_is_as_if_it_were_not_there() -> None:
     violating = np.array([3, 6])
     others = np.setdiff1d(np.arange(D), violating)
     flags = np.zeros(D, bool)
-    prediction = Prediction(SPACE, memory, mean, np.ones(D), flags, draws, violating)
+    prediction = Prediction(SPACE, Cost(memory), mean, np.ones(D), flags, draws, violating)
     expected = prediction_of(memory[others], mean[others], flags[others], draws[:, others])
     np.testing.assert_array_equal(prediction.frontier, others[expected.frontier])
     np.testing.assert_array_equal(prediction.band, expected.band)
@@ -471,7 +438,7 @@ def test_the_area_is_that_of_the_allowed_in_the_same_unit() -> None:
     draws = mean[np.newaxis]
     flags = np.zeros(3, bool)
     space = ConfigurationSpace({"configuration": range(3)})
-    prediction = Prediction(space, memory, mean, np.ones(3), flags, draws, np.array([0, 2]))
+    prediction = Prediction(space, Cost(memory), mean, np.ones(3), flags, draws, np.array([0, 2]))
     # From the second's memory, 0.5 of the range, to the reference at 1.05.
     np.testing.assert_allclose(prediction.dominated_area, 0.75 * 0.55)
 
@@ -480,12 +447,12 @@ def test_nothing_is_recommended_where_all_violate_a_constraint() -> None:
     memory, flags = np.array([1.0, 2.0]), np.zeros(2, bool)
     space = ConfigurationSpace({"configuration": range(2)})
     draws = np.full((3, 2), 0.5)
-    prediction = Prediction(space, memory, draws[0], flags + 1.0, flags, draws, np.arange(2))
+    prediction = Prediction(space, Cost(memory), draws[0], flags + 1.0, flags, draws, np.arange(2))
     assert prediction.frontier.size == 0
     assert prediction.band.shape == (2, 0)
     assert prediction.dominated_area == (0.0, 0.0, 0.0)
     with pytest.raises(ValueError, match="violates no constraint; all of them do"):
         prediction.recommend()
-    some = Prediction(space, memory, draws[0], flags + 1.0, flags, draws, np.array([0]))
+    some = Prediction(space, Cost(memory), draws[0], flags + 1.0, flags, draws, np.array([0]))
     with pytest.raises(ValueError, match=r"memory_cap must be at least 2 bytes"):
         some.recommend(1.5)

@@ -128,3 +128,51 @@ def test_a_printed_size_is_read_back_to_four_digits(size: int) -> None:
 )
 def test_units_scale(number: int, unit: str) -> None:
     assert parse_size(f"{number}{unit}") == number * parse_size(f"1{unit}")
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "expected"),
+    [
+        ("1.5ms", "s", 0.0015),
+        ("1.5 MS", "ms", 1.5),
+        ("2", "ms", 2),
+        ("2s", "ms", 2000),
+        ("90 µs", "us", 90),
+        ("2min", "s", 120),
+        ("3mJ", "J", 0.003),
+        ("3MJ", "J", 3e6),
+        ("1.5kWh", "Wh", 1500),
+        ("12m", "", 12e6),
+        ("1e6", "", 1e6),
+        ("0.25 usd", "USD", 0.25),
+        ("1GB", "MiB", 1e9 / 2**20),
+    ],
+)
+def test_units_of_other_amounts(text: str, unit: str, expected: float) -> None:
+    assert parse_size(text, unit) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"), [("3mj", "J"), ("1MB", "s"), ("1 EUR", "USD"), ("1ms", ""), ("s", "s")]
+)
+def test_what_is_in_another_unit_is_refused(text: str, unit: str) -> None:
+    with pytest.raises(ValueError, match=f"such as '1.5{unit}'; got {text!r}"):
+        parse_size(text, unit)
+
+
+@pytest.mark.parametrize(
+    ("size", "unit", "expected"),
+    [
+        (0.0015, "s", "1.5 ms"),
+        (1.5, "ms", "1.5 ms"),
+        (90, "s", "90 s"),
+        (2e-10, "s", "0.2 ns"),
+        (2048, "KiB", "2.097 MB"),
+        (12_300_000, "", "12.3 M"),
+        (7, "", "7"),
+        (0.25, "USD", "0.25 USD"),
+        (4e12, "FLOP", "4 TFLOP"),
+    ],
+)
+def test_other_amounts_are_printed(size: float, unit: str, expected: str) -> None:
+    assert format_size(size, unit) == expected

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna_peppp.cli.output import show
-from optuna_peppp.sizes import format_size
 
 if TYPE_CHECKING:
     from optuna_peppp.prediction import Prediction
@@ -36,7 +35,7 @@ def _cap(prediction: Prediction) -> str:
     """A cap that leaves out the recommendation, where the frontier goes on below it."""
     below = prediction.memory[prediction.frontier]
     below = below[below <= prediction.recommend().memory][-2:]
-    return format_size(float(below.mean())).replace(" ", "")
+    return prediction.cost.format(float(below.mean())).replace(" ", "")
 
 
 def report(

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp.arrays import refuse
-from optuna_peppp.configurations.space import ConfigurationSpace
 
 ROUNDING: Final = 1e-6
 """An error that is less than 0 or more than 1 by no more than this is rounding noise, as of
@@ -85,35 +84,6 @@ def check_measurements(
         raise ValueError(f"indices must be between 0 and {d - 1}; got {measured[bad[0]]}")
     check_errors(found, rounding=ROUNDING)
     return measured.astype(np.intp), np.clip(found, 0.0, 1.0)
-
-
-def validate_memory(memory: ArrayLike, space: ConfigurationSpace) -> NDArray[np.float64]:
-    """The memory of every configuration, bytes, as a read-only copy of shape (d,).
-
-    Raises:
-        ValueError: The shape is wrong, or an entry is not a positive number.
-    """
-    try:
-        array = np.array(memory, dtype=np.float64)
-    except (TypeError, ValueError) as problem:
-        raise ValueError(
-            "memory must be numbers, the bytes of every configuration, as memory_vector(space, "
-            f"model, input_shape) returns; got {type(memory).__name__}"
-        ) from problem
-    if array.shape != (len(space),):
-        raise ValueError(
-            f"memory must have shape ({len(space)},), one entry per configuration of meta.space; "
-            f"got {array.shape}"
-        )
-    bad = np.flatnonzero(~(np.isfinite(array) & (array > 0)))
-    if bad.size:
-        index = int(bad[0])
-        raise ValueError(
-            f"memory must be positive and finite, in bytes; memory[{index}], of "
-            f"{space.params(index)}, is {array[index]}"
-        )
-    array.flags.writeable = False
-    return array
 
 
 def validate_test_images(test_images: int | None) -> None:

@@ -13,7 +13,6 @@ from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.files import replacing
 from optuna_peppp.prediction import RIGHT, Prediction
 from optuna_peppp.report.text import recommended_as_text
-from optuna_peppp.sizes import format_size
 from optuna_peppp.visualization.drawing import require_plotly
 from optuna_peppp.visualization.frontier import draw
 from optuna_peppp.visualization.learned import plot_embeddings, plot_error_matrix
@@ -59,7 +58,7 @@ def as_page(
     measured = by_memory[prediction.measured[by_memory]].tolist()
     figures = {
         "frontier": draw(prediction, memory_cap),
-        "regret": plot_regret_history(study, prediction.space, prediction.memory),
+        "regret": plot_regret_history(study, prediction.space, prediction.cost),
         "embeddings": plot_embeddings(meta),
     }
     if meta.tasks:
@@ -71,10 +70,11 @@ def as_page(
     return page.render(
         title=title,
         plotly=get_plotlyjs(),
-        recommended=recommended_as_text(recommendation, memory_cap),
+        recommended=recommended_as_text(prediction.cost, recommendation, memory_cap),
         probability=recommendation.probability,
         right=RIGHT,
         names=prediction.space.names,
+        cost=prediction.cost.name,
         frontier=_rows(prediction, prediction.frontier.tolist(), recommendation.index),
         measured=_rows(prediction, measured, recommendation.index),
         size=len(prediction.space),
@@ -116,7 +116,7 @@ def _rows(prediction: Prediction, indices: Iterable[int], chosen: int) -> list[d
         doubt = "" if prediction.measured[index] else f" ± {prediction.std[index]:.4f} predicted"
         cells = [
             *prediction.space.params(index).values(),
-            format_size(prediction.memory[index]),
+            prediction.cost.format(prediction.memory[index]),
             f"{prediction.mean[index]:.4f}{doubt}",
         ]
         rows.append({"cells": cells, "chosen": index == chosen})

@@ -17,6 +17,7 @@ from optuna_peppp.configurations.hardware import FORMAT_NAMES
 from optuna_peppp.configurations.space import Value
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.corpora.table import CorpusTable
+from optuna_peppp.cost import Cost
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.prediction import RIGHT, Prediction, Recommendation
 from optuna_peppp.sizes import format_size
@@ -76,7 +77,7 @@ def as_text(
             f"With probability {recommendation.probability:.2f} no configuration"
             f"{' within the cap' if memory_cap else ''} has an error lower by more than {RIGHT:g}."
         ),
-        Text(recommended_as_text(recommendation, memory_cap), "bold"),
+        Text(recommended_as_text(prediction.cost, recommendation, memory_cap), "bold"),
     )
 
 
@@ -88,23 +89,27 @@ def plain(content: Group) -> str:
     return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))
 
 
-def recommended_as_text(recommendation: Recommendation, memory_cap: str | None = None) -> str:
+def recommended_as_text(
+    cost: Cost, recommendation: Recommendation, memory_cap: str | None = None
+) -> str:
     """What to use, in a sentence.
 
     Args:
+        cost: What its error is weighed against.
         recommendation: The configuration.
         memory_cap: The cap it was made for, as its user wrote it.
     """
     within = (
         f" within {printable(memory_cap)}"
         if memory_cap
-        else ", where more memory buys no lower error within the noise"
+        else f", where more {printable(cost.name)} buys no lower error within the noise"
     )
     params = ", ".join(
         f"{printable(name)} {_shown(value)}" for name, value in recommendation.params.items()
     )
     return (
-        f"Recommended{within}: {params}, memory {format_size(recommendation.memory)}, "
+        f"Recommended{within}: {params}, {printable(cost.name)} "
+        f"{printable(cost.format(recommendation.memory))}, "
         f"error {recommendation.error:.4f} "
         f"({'measured' if recommendation.measured else 'predicted'})"
     )
@@ -246,8 +251,8 @@ def _table(
     table.add_column("")
     for name in names:
         table.add_column(printable(name), no_wrap=True)
-    for name in ("memory", "error"):
-        table.add_column(name, justify="right", no_wrap=True)
+    for name in (prediction.cost.name, "error"):
+        table.add_column(printable(name), justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     frontier = set(prediction.frontier.tolist())
     for index in indices:
@@ -256,7 +261,7 @@ def _table(
         cells = [
             ">" if index == chosen else "",
             *map(_shown, prediction.space.params(index).values()),
-            format_size(prediction.memory[index]),
+            printable(prediction.cost.format(prediction.memory[index])),
             f"{prediction.mean[index]:.4f}",
             doubt if index in frontier else f"{doubt}, not on the frontier",
         ]

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.study import StudyDirection
 
 from optuna_peppp.corpora.measurements import as_error
-from optuna_peppp.sizes import format_size
+from optuna_peppp.cost import Cost
 from optuna_peppp.studies.trials import Usage, agreeing
 
 if TYPE_CHECKING:
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 
 _LOGGER: Final = optuna.logging.get_logger(__name__)
 
-_SAME_MEMORY: Final = 0.01
-"""Relative difference up to which a reported memory is the given one."""
+_SAME_COST: Final = 0.01
+"""Relative difference up to which a reported cost is the given one."""
 
 
 def check_minimized(study: Study) -> None:
@@ -135,7 +134,7 @@ def warn_of_ignored(
 def warn_of_objectives(
     study: Study,
     usage: Usage,
-    memory: NDArray[np.float64],
+    cost: Cost,
     warned: set[tuple[str, object]],
     stacklevel: int = 2,
 ) -> None:
@@ -144,12 +143,12 @@ def warn_of_objectives(
     Args:
         study: The study.
         usage: What its trials hold.
-        memory: Shape (d,), bytes of every configuration.
+        cost: Memory of every configuration, or what was given in its place.
         warned: Of what was warned; grows.
         stacklevel: As for :func:`warnings.warn`, from the caller's line on.
 
     Warns:
-        UserWarning: There are more than two; or the second is not the memory given, unless
+        UserWarning: There are more than two; or the second is not the cost given, unless
             ``study.set_metric_names`` calls it otherwise.
     """
     name, count = study.study_name, len(study.directions)
@@ -157,26 +156,26 @@ def warn_of_objectives(
         warned.add((name, "objectives"))
         warnings.warn(
             f"study {name!r} has {count} objectives, of which PEPPPSampler heeds the first, the "
-            "error, against the memory that it was given; the others decide nothing",
+            f"error, against the {cost.name} that it was given; the others decide nothing",
             stacklevel=stacklevel + 1,
         )
     if count == 1 or (name, "memory") in warned:
         return
     reported = np.array([trial.values[1] for trial in usage.measured], dtype=np.float64)
-    expected = memory[usage.indices]
-    # NaN is another memory.
-    others = np.flatnonzero(~(np.abs(reported - expected) <= _SAME_MEMORY * expected))
+    expected = cost.array[usage.indices]
+    # NaN is another cost.
+    others = np.flatnonzero(~(np.abs(reported - expected) <= _SAME_COST * expected))
     if not others.size:
         return
     warned.add((name, "memory"))
     names = study.metric_names
-    if names is None or "memory" in names[1].lower():
+    if names is None or cost.name.casefold() in names[1].casefold():
         trial, given = usage.measured[others[0]], float(expected[others[0]])
         warnings.warn(
             f"trial {trial.number} of study {name!r} reports {trial.values[1]:g} as its second "
-            f"value, but the memory given for its configuration is {given:g} "
-            f"({format_size(given)}), which is what counts; give PEPPPSampler the memory that the "
-            "objective reports, or call the second value otherwise with study.set_metric_names",
+            f"value, but the {cost.name} given for its configuration is {given:g} "
+            f"({cost.format(given)}), which is what counts; give PEPPPSampler the {cost.name} that "
+            "the objective reports, or call the second value otherwise with study.set_metric_names",
             stacklevel=stacklevel + 1,
         )
 

@@ -16,6 +16,7 @@ from optuna_peppp.configurations.hardware import FORMAT_NAMES
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.corpora.measurements import averaged
+from optuna_peppp.cost import Cost
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.studies.checks import (
     check_minimized,
@@ -65,7 +66,7 @@ def measurements(
 
 
 def predict(
-    study: Study, meta: MetaModel, memory: ArrayLike, *, test_images: int | None = None
+    study: Study, meta: MetaModel, memory: ArrayLike | Cost, *, test_images: int | None = None
 ) -> Prediction:
     """Predicts the errors of all configurations on the task of a study.
 
@@ -79,7 +80,8 @@ def predict(
     Args:
         study: A study whose first objective is the error, minimized.
         meta: The meta-model, fitted to past tasks.
-        memory: Shape (d,), bytes of every configuration of ``meta.space`` on the task.
+        memory: Shape (d,), bytes of every configuration of ``meta.space`` on the task, or another
+            :class:`~optuna_peppp.Cost`.
         test_images: How many images the task's errors are counted on, where known.
 
     Raises:

@@ -24,9 +24,9 @@ from optuna.trial import TrialState
 from optuna_peppp.acquisition.improvement import feared
 from optuna_peppp.acquisition.strategies import STRATEGIES, Progress
 from optuna_peppp.choices import Strategy, check_choice
-from optuna_peppp.corpora.measurements import validate_memory, validate_test_images
+from optuna_peppp.corpora.measurements import validate_test_images
+from optuna_peppp.cost import Cost
 from optuna_peppp.meta.model import MetaModel
-from optuna_peppp.sizes import format_size, parse_size
 from optuna_peppp.studies.checks import (
     check_minimized,
     check_same_space,
@@ -77,7 +77,8 @@ class PEPPPSampler(BaseSampler):
 
     Args:
         meta: The meta-model, fitted to past tasks; its space is what is sampled.
-        memory: Shape (d,), bytes of every configuration on the new task.
+        memory: Shape (d,), bytes of every configuration on the new task; or another
+            :class:`~optuna_peppp.Cost`, such as latency.
         strategy: ``"bayesian"``, the configuration that is worth most to the frontier, or, where
             a measurement cap hides some, tells most about all (:func:`acquisition.worth`), given
             everything measured and, as if it had come out as predicted, everything live;
@@ -87,7 +88,7 @@ class PEPPPSampler(BaseSampler):
             (paper, Algorithm 2); ``"qr-mf"``, the pivots of a QR factorization of the error
             matrix; ``"random-mf"``, uniformly at random.
         measurement_cap: The memory that a measurement may take, in bytes or as text such as
-            ``"275MB"``; None for no limit.
+            ``"275MB"``, in the unit of the cost where that is another; None for no limit.
         test_images: How many images an error is counted on, where known: the fewer, the less
             ``"bayesian"`` trusts it.
         independent_sampler: The sampler of all other names; by default
@@ -103,7 +104,7 @@ class PEPPPSampler(BaseSampler):
     def __init__(
         self,
         meta: MetaModel,
-        memory: ArrayLike,
+        memory: ArrayLike | Cost,
         *,
         strategy: Strategy = "bayesian",
         measurement_cap: str | float | None = None,
@@ -128,8 +129,9 @@ class PEPPPSampler(BaseSampler):
         self._test_images = test_images
         self._space = meta.space
         self._distributions = meta.space.distributions()
-        self._memory = validate_memory(memory, meta.space)
-        self._feasible = _feasible(self._memory, measurement_cap)
+        self._cost = Cost.of(memory, meta.space)
+        self._memory = self._cost.array
+        self._feasible = _feasible(self._cost, measurement_cap)
         self._independent_sampler = (
             RandomSampler(seed) if independent_sampler is None else independent_sampler
         )
@@ -208,7 +210,7 @@ class PEPPPSampler(BaseSampler):
         trials = other_trials(study, trial)
         usage = Usage.of([*trials, ended], self._space)
         warn_of_ignored(study, usage, self._space, self._warned)
-        warn_of_objectives(study, usage, self._memory, self._warned)
+        warn_of_objectives(study, usage, self._cost, self._warned)
         queued = any(other.state == TrialState.WAITING for other in trials)
         if usage.spent[self._feasible].all() and not queued:
             with contextlib.suppress(RuntimeError):  # asked by study.ask(): nothing to stop
@@ -228,7 +230,7 @@ class PEPPPSampler(BaseSampler):
         check_same_space(study, trials, self._space)
         usage = Usage.of(trials, self._space)
         warn_of_ignored(study, usage, self._space, self._warned)
-        warn_of_objectives(study, usage, self._memory, self._warned)
+        warn_of_objectives(study, usage, self._cost, self._warned)
         choose = functools.partial(self._choose, candidates)
         return claim(study, trial, self._space, trials, usage, choose)
 
@@ -270,14 +272,12 @@ class PEPPPSampler(BaseSampler):
         return candidates
 
 
-def _feasible(memory: NDArray[np.float64], cap: str | float | None) -> NDArray[np.bool_]:
+def _feasible(cost: Cost, cap: str | float | None) -> NDArray[np.bool_]:
     """Shape (d,), true where a configuration may be measured."""
-    if cap is None:
-        return np.ones(memory.shape, dtype=np.bool_)
-    feasible = memory <= parse_size(cap)
+    feasible: NDArray[np.bool_] = cost.array <= cost.parse(cap)
     if not feasible.any():
         raise ValueError(
             "measurement_cap must leave a configuration to measure, of which the smallest needs "
-            f"{format_size(memory.min())}; got {cap!r}"
+            f"{cost.format(cost.array.min())}; got {cap!r}"
         )
     return feasible

@@ -1,4 +1,4 @@
-"""The figure of a prediction: errors drawn against memory."""
+"""The figure of a prediction: errors drawn against memory, or another cost."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from optuna_peppp.cost import Cost
 from optuna_peppp.pareto import reference
 from optuna_peppp.prediction import RIGHT, Prediction
-from optuna_peppp.sizes import format_size, parse_size
+from optuna_peppp.sizes import base_unit
 from optuna_peppp.studies.results import predict
-from optuna_peppp.visualization.drawing import BLUE, GRAY, RED, params_text, require_plotly
+from optuna_peppp.visualization.drawing import BLUE, GRAY, RED, params_text, plain, require_plotly
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -26,11 +27,11 @@ _STAIRCASE: Final = "#333333"
 def plot_frontier(
     study: Study,
     meta: MetaModel,
-    memory: ArrayLike,
+    memory: ArrayLike | Cost,
     *,
     memory_cap: str | float | None = None,
 ) -> go.Figure:
-    """Plots the error of every configuration against its memory, and the frontier.
+    """Plots the error of every configuration against its memory or other cost, and the frontier.
 
     The frontier is a staircase: the lowest error, measured or predicted, for so much memory. The
     band tells, at the points of the frontier, between which errors measurements of everything
@@ -39,9 +40,11 @@ def plot_frontier(
     Args:
         study: A study whose first objective is the error, minimized.
         meta: The meta-model, fitted to past tasks.
-        memory: Shape (d,), bytes of every configuration of ``meta.space`` on the task.
+        memory: Shape (d,), bytes of every configuration of ``meta.space`` on the task, or another
+            :class:`~optuna_peppp.Cost`.
         memory_cap: The most that the recommended configuration may need, in bytes or as text
-            such as ``"275MB"``; drawn where some configuration needs more.
+            such as ``"275MB"``, in the unit of the cost where that is another; drawn where some
+            configuration needs more.
 
     Raises:
         ImportError: plotly is not installed.
@@ -106,28 +109,34 @@ def draw(prediction: Prediction, memory_cap: str | float | None = None) -> go.Fi
             ),
         ],
         {
-            "title": "Error-Memory Frontier Plot",
+            "title": f"Error-{plain(prediction.cost.name.title())} Frontier Plot",
             "xaxis": {
-                "title": "Memory",
-                "tickformat": "~s",
-                "ticksuffix": "B",
+                **_axis(prediction.cost),
                 "range": [needed.min() - (end - needed.max()), end],
             },
             "yaxis": {"title": "Test error"},
         },
     )
-    if memory_cap is not None and (cap := parse_size(memory_cap)) < needed.max():
-        figure.add_vline(
-            cap, line={"color": RED, "dash": "dash"}, annotation_text=f"cap {format_size(cap)}"
-        )
+    cap = prediction.cost.parse(memory_cap)
+    if cap < needed.max():
+        text_of_cap = f"cap {plain(prediction.cost.format(cap))}"
+        figure.add_vline(cap, line={"color": RED, "dash": "dash"}, annotation_text=text_of_cap)
     return figure
+
+
+def _axis(cost: Cost) -> dict[str, str]:
+    """How the axis of a cost is named and numbered: by prefixes where its unit takes them."""
+    name, unit = plain(cost.name.capitalize()), plain(cost.unit)
+    if base_unit(cost.unit) == cost.unit:
+        return {"title": name, "tickformat": "~s", "ticksuffix": unit}
+    return {"title": f"{name} ({unit})"}
 
 
 def _outcome(prediction: Prediction, interval: NDArray[np.float64], index: int) -> str:
     """Parameters, error and memory of a configuration, one a line."""
-    low, high = interval
+    (low, high), cost = interval, prediction.cost
     doubt = "" if prediction.measured[index] else f" (90%: {low:.4f} to {high:.4f})"
     return (
         f"{params_text(prediction.space, index)}<br>error: {prediction.mean[index]:.4f}{doubt}<br>"
-        f"memory: {format_size(prediction.memory[index])}"
+        f"{plain(cost.name)}: {plain(cost.format(prediction.memory[index]))}"
     )

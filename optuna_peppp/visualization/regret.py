@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp import pareto
-from optuna_peppp.corpora.measurements import averaged, check_errors, validate_memory
+from optuna_peppp.corpora.measurements import averaged, check_errors
+from optuna_peppp.cost import Cost
 from optuna_peppp.pareto import REFERENCE, scale
 from optuna_peppp.studies.results import measurements
 from optuna_peppp.visualization.drawing import LINES, plain, require_plotly
@@ -29,7 +30,7 @@ _TICKS: Final = 10
 def plot_regret_history(
     studies: Study | Iterable[Study],
     space: ConfigurationSpace,
-    memory: ArrayLike,
+    memory: ArrayLike | Cost,
     *,
     errors: ArrayLike | None = None,
 ) -> go.Figure:
@@ -43,7 +44,8 @@ def plot_regret_history(
     Args:
         studies: One or more studies of the same task, the first objective the error, minimized.
         space: The configurations.
-        memory: Shape (d,), bytes of every configuration of ``space`` on the task.
+        memory: Shape (d,), bytes of every configuration of ``space`` on the task, or another
+            :class:`~optuna_peppp.Cost`.
         errors: Shape (d,), the true errors in [0, 1]. By default what all the studies measured
             together, repeats averaged: the best frontier is then that of their measurements.
 
@@ -55,7 +57,7 @@ def plot_regret_history(
     """
     go = require_plotly()
     studies = list(studies) if isinstance(studies, Iterable) else [studies]
-    scaled = scale(validate_memory(memory, space))
+    scaled = scale(Cost.of(memory, space).array)
     measured = [measurements(study, space) for study in studies]
     longest = max((len(indices) for indices, _ in measured), default=0)
     if longest == 0:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from optuna_peppp.configurations.space import ConfigurationSpace
+from optuna_peppp.cost import Cost
 from optuna_peppp.evaluation.quality import Calibration, Quality
 from optuna_peppp.prediction import Prediction
 
@@ -53,7 +54,8 @@ def test_recommendations_are_those_of_the_prediction() -> None:
     space = ConfigurationSpace({"configuration": range(20)})
     memory, errors, predicted = rng.uniform(1, 9, 20), rng.random(20), rng.random(20)
     measured = rng.random(20) < 0.3
-    prediction = Prediction(space, memory, predicted, np.zeros(20), measured, predicted[np.newaxis])
+    cost, draws = Cost(memory), predicted[np.newaxis]
+    prediction = Prediction(space, cost, predicted, np.zeros(20), measured, draws)
     low, high = memory.min(), memory.max()
     regrets = []
     for share in range(1, 11):
@@ -73,7 +75,7 @@ def prediction_of(mean: Any, std: Any, measured: Any, draws: Any) -> Prediction:
     space = ConfigurationSpace({"configuration": range(len(mean))})
     memory = np.arange(1.0, len(mean) + 1)
     arrays = (np.array(values) for values in (mean, std, measured, draws))
-    return Prediction(space, memory, *arrays)
+    return Prediction(space, Cost(memory), *arrays)
 
 
 def test_calibration_by_hand() -> None:

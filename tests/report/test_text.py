@@ -8,6 +8,7 @@ import numpy as np
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.corpora.table import CorpusTable
+from optuna_peppp.cost import Cost
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.report.text import as_json, as_text, corpus_as_text, fit_as_text, plain
@@ -16,7 +17,7 @@ from optuna_peppp.studies.baseline import Baseline
 SPACE = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1"], "learning_rate": [0.1, 0.01]})
 PREDICTION = Prediction(
     SPACE,
-    memory=np.array([3e6, 1e6, 2e6, 4e6]),
+    Cost(np.array([3e6, 1e6, 2e6, 4e6])),
     mean=np.array([0.2, 0.5, 0.3, 0.4]),
     std=np.array([0.0, 0.01, 0.02, 0.0]),
     measured=np.array([True, False, False, True]),
@@ -67,7 +68,7 @@ def test_formats_are_told_by_their_other_names() -> None:
     space = ConfigurationSpace({"format_a": ["1-4-3"], "format_b": ["1-8-7", "1-8-9"]})
     ones = np.ones(2)
     prediction = Prediction(
-        space, ones * 1e6, ones / 2, ones * 0, ones > 0, draws=np.full((1, 2), 0.5)
+        space, Cost(ones * 1e6), ones / 2, ones * 0, ones > 0, draws=np.full((1, 2), 0.5)
     )
     text = plain(as_text(prediction, prediction.recommend()))
     assert "\nElsewhere, 1-4-3 is near FP8's E4M3, 1-8-7 is bfloat16.\n" in text
@@ -77,7 +78,7 @@ def test_names_are_no_markup_and_no_commands() -> None:
     space = ConfigurationSpace({"[red]x[/red]\x1b[2J": ["[bold]:smile:", "\x1b[31mlong" * 30]})
     ones = np.ones(2)
     prediction = Prediction(
-        space, ones * 1e6, ones / 2, ones * 0, ones > 0, draws=np.full((1, 2), 0.5)
+        space, Cost(ones * 1e6), ones / 2, ones * 0, ones > 0, draws=np.full((1, 2), 0.5)
     )
     text = plain(as_text(prediction, prediction.recommend()))
     assert "[red]x[/red]\\x1b[2J" in text

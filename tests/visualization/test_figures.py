@@ -15,6 +15,7 @@ from optuna.trial import TrialState, create_trial
 
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
+from optuna_peppp.cost import Cost
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.studies.results import predict
@@ -67,7 +68,8 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> MetaModel:
     means = np.array([0.2, 0.5, 0.3, 0.4])
     measured = np.array([True, False, False, True])
     draws = means + np.where(measured, 0, np.arange(21)[:, None] / 1000)
-    prediction = Prediction(SPACE, MEMORY, means, np.where(measured, 0, 0.006), measured, draws)
+    std = np.where(measured, 0, 0.006)
+    prediction = Prediction(SPACE, Cost(MEMORY), means, std, measured, draws)
     monkeypatch.setattr(frontier, "predict", lambda study, meta, memory: prediction)
     return meta_of(SPACE)
 
