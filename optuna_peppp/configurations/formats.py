@@ -14,14 +14,22 @@ from typing import Final, Literal, NamedTuple, Protocol, Self, get_args
 from optuna_peppp.choices import check_choice
 from optuna_peppp.text import quoted
 
-_TEXT: Final = re.compile(r"1-(\d+)-(\d+)", re.ASCII)
+_TEXT: Final = re.compile(r"1-(\d+)-(\d+)(?:b(-?\d+))?", re.ASCII)
+
+
+_LARGEST: Final = 127
+"""Exponent of the largest float32."""
+
+_ROOM: Final = 128
+"""Exponents on either side of 1 that formats may use, as those of 8 bits do without a shift."""
 
 
 class Coordinates(NamedTuple):
     """Where a format stands among others: formats that are close make similar errors.
 
     Attributes:
-        exponent: Exponent bits, by which a number's range grows; a scale has some, too.
+        exponent: Exponent bits, by which a number's range grows; a scale has some, too. Where
+            exponents are shifted, as many as would reach numbers as small.
         mantissa: Mantissa bits, by which a number's precision grows.
         scale: 0 without a scale, 1 where the tensor has one, and a fifth more each time that the
             numbers of a block are halved, from 1,024 on.
@@ -62,14 +70,17 @@ class FloatFormat:
 
     The bias is ``2**(exponent - 1) - 1``. No code is reserved for infinity or NaN, so the
     largest exponent is ``2**(exponent - 1)``; subnormal numbers are kept (the formats that
-    QPyTorch simulates, and the paper's Figure 3).
+    QPyTorch simulates, and the paper's Figure 3). With a shift, every number is that of the
+    format without one, times ``2**-shift`` (FP(e, m, b) of Lee et al., TMLR 2023): small numbers
+    gain what large ones lose.
 
     Attributes:
         exponent: Exponent bits, 2 to 8.
         mantissa: Mantissa bits, 1 to 23.
+        shift: By how much all exponents are lowered; written ``1-4-3b4``.
 
     Raises:
-        ValueError: A bit count is out of range.
+        ValueError: A bit count is out of range, or a shift takes numbers out of float32's range.
 
     >>> fmt = FloatFormat.parse("1-4-3")
     >>> str(fmt), fmt.bits, fmt.max
@@ -78,19 +89,23 @@ class FloatFormat:
 
     exponent: int
     mantissa: int
+    shift: int = 0
 
     def __post_init__(self) -> None:
         if not 2 <= self.exponent <= 8:
             raise ValueError(f"exponent must be between 2 and 8 bits; got {self.exponent!r}")
         if not 1 <= self.mantissa <= 23:
             raise ValueError(f"mantissa must be between 1 and 23 bits; got {self.mantissa!r}")
+        room = _ROOM - (1 << (self.exponent - 1))
+        if not -room <= self.shift <= room:
+            raise ValueError(f"shift must be between {-room} and {room}; got {self.shift!r}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Reads a format such as ``1-4-3``: one sign bit, 4 exponent bits, 3 mantissa bits.
 
         Raises:
-            ValueError: The text is not sign-exponent-mantissa, or a bit count is out of range.
+            ValueError: The text is not sign-exponent-mantissa, or a number is out of range.
         """
         match = _TEXT.fullmatch(text.strip()) if isinstance(text, str) else None
         if match is None:
@@ -99,12 +114,13 @@ class FloatFormat:
                 f"such as '1-4-3'; got {quoted(text)}"
             )
         try:
-            return cls(int(match[1]), int(match[2]))
+            return cls(int(match[1]), int(match[2]), int(match[3] or 0))
         except ValueError as error:
             raise ValueError(f"format {quoted(text)}: {error}") from None
 
     def __str__(self) -> str:
-        return f"1-{self.exponent}-{self.mantissa}"
+        shift = f"b{self.shift}" if self.shift else ""
+        return f"1-{self.exponent}-{self.mantissa}{shift}"
 
     @property
     def bits(self) -> int:
@@ -114,12 +130,19 @@ class FloatFormat:
     @property
     def max(self) -> float:
         """Largest finite number. With 8 exponent bits it lies above float32's range."""
-        return math.ldexp(2 - math.ldexp(1.0, -self.mantissa), 1 << (self.exponent - 1))
+        largest = (1 << (self.exponent - 1)) - self.shift
+        return math.ldexp(2 - math.ldexp(1.0, -self.mantissa), largest)
+
+    @property
+    def overflow(self) -> float:
+        """Smallest float32 number that to nearest is rounded beyond the largest one."""
+        largest = min((1 << (self.exponent - 1)) - self.shift, _LARGEST)
+        return math.ldexp(2 - math.ldexp(0.5, -self.mantissa), largest)
 
     @property
     def min_normal(self) -> float:
         """Smallest positive normal number."""
-        return math.ldexp(1.0, 2 - (1 << (self.exponent - 1)))
+        return math.ldexp(1.0, 2 - (1 << (self.exponent - 1)) - self.shift)
 
     @property
     def min_subnormal(self) -> float:
@@ -128,8 +151,9 @@ class FloatFormat:
 
     @property
     def coordinates(self) -> Coordinates:
-        """Its exponent and mantissa bits."""
-        return Coordinates(self.exponent, self.mantissa)
+        """Its exponent and mantissa bits; of a shift, how far it reaches to the small."""
+        reached = max(2 * self.shift + (1 << self.exponent), 2)
+        return Coordinates(math.log2(reached), self.mantissa)
 
 
 Overflow = Literal["special", "saturate"]

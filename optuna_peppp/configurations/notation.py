@@ -1,7 +1,8 @@
 """The text of every format, and reading it.
 
 ============================  =====================================================================
-``1-e-m``                     sign, exponent and mantissa bits; every code is a number
+``1-e-m``, ``1-4-3b4``        sign, exponent and mantissa bits; every code is a number; ``b4``
+                              divides all numbers by 2**4
 ``bfloat16``, ``float8-e4m3``  as machines have it; with ``/saturate`` nothing becomes Inf or NaN
 ``mxfp8-e4m3``, ``nvfp4``      blocks with names of their own; ``mxfp4/rceil`` rounds scales up
 ``ELEMENT@BLOCK``             a scale a block: ``32`` numbers, a tile ``32x32``, or the ``tensor``

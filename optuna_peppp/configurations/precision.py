@@ -9,7 +9,7 @@ from typing import Final, Self
 from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.text import quoted
 
-_FORMATS: Final = re.compile(r"1-\d+-\d+", re.ASCII)
+_FORMATS: Final = re.compile(r"1-\d+-\d+(?:b-?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from optuna_peppp.lowprecision.memory.usage import MemoryUsage
 from optuna_peppp.lowprecision.networks import build_model
 from optuna_peppp.lowprecision.rounding.quantize import quantize
 from optuna_peppp.lowprecision.rounding.scheme import Quantizer, RoundingScheme
+from optuna_peppp.lowprecision.simulation.groups import groups
 from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
 from optuna_peppp.lowprecision.simulation.optimizer import LowPrecisionOptimizer
 from optuna_peppp.lowprecision.training.experiment import Experiment
@@ -23,6 +24,7 @@ __all__ = [
     "RoundingScheme",
     "TrainingResult",
     "build_model",
+    "groups",
     "load_dataset",
     "low_precision",
     "memory_vector",

@@ -154,3 +154,39 @@ def test_unknown_names_of_machines_are_refused() -> None:
         MachineFloat("bfloat")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="overflow must be 'special' or 'saturate'; got 'inf'"):
         MachineFloat("bfloat16", "inf")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "largest", "overflow", "min_normal", "min_subnormal"),
+    [
+        ("1-4-3b4", 30, 31, 2**-10, 2**-13),
+        ("1-4-3b8", 1.875, 1.9375, 2**-14, 2**-17),
+        ("1-4-3b-2", 1920, 1984, 2**-4, 2**-7),
+        ("1-5-2", 114688, 122880, 2**-14, 2**-16),
+        ("1-6-9", 8581545984, 8585740288, 2**-30, 2**-39),
+    ],
+)
+def test_limits_of_shifted_formats(
+    text: str, largest: float, overflow: float, min_normal: float, min_subnormal: float
+) -> None:
+    fmt = FloatFormat.parse(text)
+    assert (fmt.max, fmt.overflow) == (largest, overflow)
+    assert (fmt.min_normal, fmt.min_subnormal) == (min_normal, min_subnormal)
+    assert (str(fmt), fmt.bits) == (text, FloatFormat(fmt.exponent, fmt.mantissa).bits)
+
+
+def test_a_shift_of_none_is_not_written() -> None:
+    assert FloatFormat.parse("1-4-3b0") == FloatFormat(4, 3)
+    assert str(FloatFormat.parse("1-4-3b-0")) == "1-4-3"
+
+
+def test_a_shift_counts_as_the_range_that_it_reaches() -> None:
+    # As many exponents below 1 as 5 bits have.
+    assert FloatFormat(4, 3, 8).coordinates == FloatFormat(5, 3).coordinates
+    assert FloatFormat(4, 3).coordinates < FloatFormat(4, 3, 4).coordinates
+
+
+@pytest.mark.parametrize(("text", "room"), [("1-4-3b121", 120), ("1-8-7b1", 0), ("1-8-7b-1", 0)])
+def test_a_shift_out_of_range_is_named(text: str, room: int) -> None:
+    with pytest.raises(ValueError, match=f"shift must be between -?{room} and {room}; got"):
+        FloatFormat.parse(text)

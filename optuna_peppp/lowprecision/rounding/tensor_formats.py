@@ -169,8 +169,8 @@ class _QPyTorch:
             raise ImportError(
                 "backend 'qpytorch' needs QPyTorch: pip install 'optuna_peppp[qpytorch]'"
             ) from error
-        exponent, mantissa = self.fmt.exponent, self.fmt.mantissa
+        exponent, mantissa, factor = self.fmt.exponent, self.fmt.mantissa, 2.0**self.fmt.shift
         with torch.no_grad():
-            values = x.float().contiguous()
+            values = x.float().contiguous() * factor
             rounded: Tensor = float_quantize(values, exponent, mantissa, self.rounding)
-            return rounded.to(x.dtype)
+            return (rounded / factor).to(x.dtype)

@@ -8,30 +8,12 @@ runs once, without data, on a copy, and every operation hands on from which call
 
 from __future__ import annotations
 
-import copy
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
+from torch import nn
 
-from optuna_peppp.lowprecision.compatibility import (
-    FakeTensor,
-    FakeTensorMode,
-    TorchDispatchMode,
-    detect_fake_mode,
-    disable_current_modes,
-    storage_key,
-    tree_leaves,
-)
-from optuna_peppp.lowprecision.simulation.fast_paths import without_fast_paths
-from optuna_peppp.lowprecision.simulation.sites import Call
-from optuna_peppp.lowprecision.simulation.straight_through import leaves_of, map_leaves
+from optuna_peppp.configurations.sites import Call
+from optuna_peppp.lowprecision.simulation.rehearsal import Watcher, rehearse
 
 
 def calls_of_logits(module: nn.Module, inputs: Any) -> frozenset[Call]:
@@ -44,57 +26,11 @@ def calls_of_logits(module: nn.Module, inputs: Any) -> frozenset[Call]:
     Returns:
         The calls; none where the network runs neither without data nor on a copy.
     """
-    given = detect_fake_mode([*module.parameters(), *leaves_of(inputs)])
-    for mode in (given or FakeTensorMode(allow_non_fake_inputs=True), None):
-        try:
-            with _unseen(), torch.random.fork_rng(enabled=mode is None):
-                return _run(module, inputs, mode)
-        except Exception:  # a network may need what this pass has not got: values, itself
-            continue
-    return frozenset()
+    flow = rehearse(module, inputs, lambda copied: _Flow())
+    return frozenset() if flow is None else frozenset(flow.sources(flow.output) - flow.read)
 
 
-def _run(module: nn.Module, inputs: Any, mode: FakeTensorMode | None) -> frozenset[Call]:
-    def without_data(x: Any, index: int = 0) -> Any:
-        if mode is None or not isinstance(x, Tensor) or isinstance(x, FakeTensor):
-            return x
-        return mode.from_tensor(x)
-
-    # A tensor that was computed, as a weight that is normalized, cannot be copied.
-    kept = [x for m in module.modules() for x in vars(m).values() if isinstance(x, Tensor)]
-    if mode is not None:
-        kept += [*module.parameters(), *module.buffers()]
-    copied = copy.deepcopy(module, {id(x): without_data(x) for x in kept})
-    positional, named = map_leaves(without_data, inputs)[0]
-    flow = _Flow()
-    for name, submodule in copied.named_modules():
-        # The user's own may keep what they see.
-        submodule._forward_hooks.clear()
-        submodule._forward_pre_hooks.clear()
-        if submodule is not copied:
-            submodule.register_forward_hook(partial(flow.call, name))
-    with without_fast_paths(copied), mode or nullcontext(), flow:
-        output = copied(*positional, **named)
-    return frozenset(flow.sources(output) - flow.read)
-
-
-@contextmanager
-def _unseen() -> Iterator[None]:
-    """Hides a pass from what looks at those of the user, and leaves the random states."""
-    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with disable_current_modes(), saved_tensors_hooks(_same, _same):
-            yield
-    finally:
-        random.setstate(state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
-
-
-def _same(x: Tensor) -> Tensor:
-    return x
-
-
-class _Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Flow(Watcher):
     """Keeps of every storage the calls that what it holds was computed from.
 
     Attributes:
@@ -102,57 +38,34 @@ class _Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.read: set[Call] = set()
         self._sources: dict[int, set[Call]] = {}
-        self._writes: dict[int, int] = {}
         self._written: dict[int, int] = {}
-        self._calls: dict[str, int] = {}
         self._last: Any = None
-        # A storage keeps its identity while it lives.
-        self._alive: list[Any] = []
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        sources = self.sources((args, kwargs))
-        changed: list[Any] = []
-        for argument, value in zip(func._schema.arguments, args, strict=False):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                changed += tree_leaves(value)
-        for key in self._keys(changed):
-            self._writes[key] = self._writes.get(key, 0) + 1
+    def operation(self, func: Any, read: Any, written: Any) -> None:
+        sources = self.sources(read)
         if sources:
-            for key in self._keys((changed, result)):
+            for key in self.storages(written):
                 self._sources.setdefault(key, set()).update(sources)
-        return result
 
-    def call(self, name: str, submodule: nn.Module, inputs: Any, output: Any) -> None:
-        """A forward hook: the output of this call comes from it, and from nothing else."""
-        call = name, self._calls.get(name, 0)
-        self._calls[name] = call[1] + 1
+    def leave(self, call: Call, submodule: nn.Module, output: Any) -> None:
+        # The output of this call comes from it, and from nothing else.
         container = next(submodule.children(), None) is not None
         if output is self._last and container:
             return
         self._last = output
-        keys = self._keys(output)
-        for key in keys:
+        for key in self.storages(output):
             sources = self._sources.get(key, set())
-            if self._written.get(key) == self._writes.get(key, 0):
+            if self._written.get(key) == self.writes(key):
                 # A view of what was given: it is handed on, and not read.
                 self._sources[key] = sources | {call}
             else:
                 self.read |= sources - {call}
                 self._sources[key] = {call}
-            self._written[key] = self._writes.get(key, 0)
+            self._written[key] = self.writes(key)
 
     def sources(self, values: Any) -> set[Call]:
         """The calls that tensors were computed from."""
-        return set().union(*(self._sources.get(key, set()) for key in self._keys(values)))
-
-    def _keys(self, values: Any) -> list[int]:
-        tensors = [x for x in leaves_of(values) if isinstance(x, Tensor)]
-        self._alive += [x.untyped_storage() for x in tensors]
-        return list(dict.fromkeys(map(storage_key, tensors)))
+        return set().union(*(self._sources.get(key, set()) for key in self.storages(values)))

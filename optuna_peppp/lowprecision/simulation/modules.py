@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from optuna_peppp.configurations.recipe import Recipe
+from optuna_peppp.configurations.sites import Call
 from optuna_peppp.lowprecision.compatibility import backward_pass
 from optuna_peppp.lowprecision.rounding.exemptions import exempt_modules, kinds_of_modules
 from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder, as_quantizer
@@ -23,7 +24,7 @@ from optuna_peppp.lowprecision.simulation.keeping import (
     ended,
     with_kept,
 )
-from optuna_peppp.lowprecision.simulation.sites import Call, OutputRounding
+from optuna_peppp.lowprecision.simulation.sites import OutputRounding
 from optuna_peppp.lowprecision.simulation.straight_through import (
     leaves_of,
     rounded,

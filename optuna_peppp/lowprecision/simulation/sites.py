@@ -11,12 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from optuna_peppp.configurations.sites import Call
 from optuna_peppp.lowprecision.rounding.scheme import Rounder
 from optuna_peppp.lowprecision.simulation.keeping import with_kept
 from optuna_peppp.lowprecision.simulation.straight_through import map_leaves, rounded
-
-Call = tuple[str, int]
-"""A module's name, and how often it had been called before in the pass."""
 
 
 @dataclass(frozen=True, slots=True)

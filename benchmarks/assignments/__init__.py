@@ -1,0 +1,1 @@
+"""Precision assignments: which tensors of a training have which of two formats."""

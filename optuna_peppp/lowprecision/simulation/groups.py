@@ -1,0 +1,149 @@
+"""Finding the sites and groups of a network: :mod:`optuna_peppp.configurations.sites`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from optuna_peppp.configurations.sites import INPUT, Call, Groups, Parameter, Site
+from optuna_peppp.lowprecision.compatibility import storage_key
+from optuna_peppp.lowprecision.simulation.rehearsal import Watcher, rehearse
+from optuna_peppp.lowprecision.simulation.straight_through import is_rounded, leaves_of
+
+_PRODUCTS: Final = frozenset(
+    {
+        *("convolution", "mm", "addmm", "mv", "addmv", "bmm", "baddbmm", "_trilinear"),
+        *("_scaled_dot_product_attention_math", "_scaled_dot_product_flash_attention"),
+        *("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_cudnn_attention"),
+        *("_scaled_dot_product_efficient_attention", "_scaled_dot_product_fused_attention"),
+        *("mkldnn_rnn_layer", "_cudnn_rnn", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell"),
+    }
+)
+"""Operations of PyTorch that are products, or hold some."""
+
+_COPY: Final = "clone"
+"""The operation that copies what cannot be viewed otherwise: the numbers stay what they were."""
+
+
+def groups(model: nn.Module, inputs: Any) -> Groups:
+    """The sites and groups of a network in training, without computing anything.
+
+    Args:
+        model: Any module; it is left unchanged.
+        inputs: One batch, of which only shapes count: a tuple is taken as the network's arguments
+            and a mapping as its named arguments, all else as its one argument.
+
+    Raises:
+        ValueError: The network runs neither without data nor on a copy.
+    """
+    if isinstance(inputs, Mapping):
+        given: tuple[tuple[Any, ...], dict[str, Any]] = (), dict(inputs)
+    else:
+        given = inputs if type(inputs) is tuple else (inputs,), {}
+    recorder = rehearse(model, given, _Recorder, training=True)
+    if recorder is None:
+        raise ValueError(
+            f"model must run on inputs; {type(model).__name__} does not: call it with them once"
+        )
+    return recorder.groups()
+
+
+class _Frame:
+    """A call that runs.
+
+    Attributes:
+        reads: The sites that it was given, the first of them first.
+        parameters: The storages that it has read and no call has made.
+        is_product: Whether it has computed a product itself.
+        is_first: Whether it has called no other module yet.
+    """
+
+    def __init__(self, reads: list[int]) -> None:
+        self.reads = reads
+        self.parameters: set[int] = set()
+        self.is_product = False
+        self.is_first = True
+
+
+class _Recorder(Watcher):
+    """Records sites as calls make them, and which call reads a parameter first."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self._network = network
+        self._sites: list[Site] = []
+        self.calls: dict[Call, int] = {}
+        # Of a storage that holds a site: its number, and how often it had been written to.
+        self._held: dict[int, tuple[int, int]] = {}
+        self._frames: list[_Frame] = []
+        self._group = 0
+        self._begins = False
+        # Of a storage that no call has made: the group of its first reader, and all readers.
+        self._read_in: dict[int, int] = {}
+        self._readers: dict[int, set[int]] = {}
+
+    def groups(self) -> Groups:
+        """What was recorded."""
+        parameters = {}
+        for name, parameter in self._network.named_parameters():
+            key = storage_key(parameter)
+            if key in self._read_in:
+                readers = frozenset(self._readers.get(key, ()))
+                parameters[name] = Parameter(parameter.numel(), self._read_in[key], readers)
+        return Groups(tuple(self._sites), self.calls, parameters)
+
+    def operation(self, func: Any, read: Any, written: Any) -> None:
+        frame = self._frames[-1]
+        name = func._schema.name.partition("::")[2]
+        keys = self.storages(read)
+        if name in _PRODUCTS:
+            frame.is_product = self._begins = True
+        elif name == _COPY and (site := self._unchanged(keys)) is not None:
+            self._held.update((key, (site, self.writes(key))) for key in self.storages(written))
+        for key in keys:
+            if key not in self._held:
+                frame.parameters.add(key)
+                self._read_in.setdefault(key, self._group_of(frame))
+
+    def enter(self, name: str, submodule: nn.Module, inputs: Any) -> None:
+        if not self._frames:
+            self._add(INPUT, inputs, _Frame([]))
+        else:
+            self._frames[-1].is_first = False
+        keys = [key for key in self.storages(inputs) if key in self._held]
+        self._frames.append(_Frame([self._held[key][0] for key in keys]))
+
+    def leave(self, call: Call, submodule: nn.Module, output: Any) -> None:
+        frame = self._frames.pop()
+        site = self._unchanged(self.storages(output))
+        if site is not None:  # a view of what another call made
+            self.calls[call] = site
+            return
+        if self._begins:
+            self._group, self._begins = self._group + 1, False
+        self._add(call, output, frame)
+        for key in frame.parameters:
+            self._readers.setdefault(key, set()).add(self.calls[call])
+
+    def _unchanged(self, keys: list[int]) -> int | None:
+        """The first site that storages hold, where all hold one as it was made; else None."""
+        held = [self._held.get(key, (0, -1)) for key in keys]
+        same = held and all(n == self.writes(k) for k, (_, n) in zip(keys, held, strict=True))
+        return held[0][0] if same else None
+
+    def _group_of(self, frame: _Frame) -> int:
+        """The group of what a call reads itself, before it calls others; else the current one."""
+        if frame.is_first and frame.reads:
+            return self._sites[frame.reads[0]].group
+        return self._group
+
+    def _add(self, call: Call, tensors: Any, frame: _Frame) -> None:
+        number = self.calls[call] = len(self._sites)
+        floats = [x for x in leaves_of(tensors) if isinstance(x, Tensor) and is_rounded(x)]
+        numbers = sum(x.numel() for x in floats)
+        reads = frozenset(frame.reads)
+        self._sites.append(Site(call, numbers, self._group, frame.is_product, reads))
+        for key in self.storages(floats):
+            self._held[key] = number, self.writes(key)
