@@ -43,6 +43,8 @@ class Rule:
             al., 2019).
         promotion: A weight or activation is promoted to the higher format for the rest of the
             training once this share of its numbers overflows in a step; None promotes none.
+        ends: Whether the network's input and its logits are activations like all others, to be
+            demoted with their groups; else they have the formats of their own roles.
 
     Raises:
         ValueError: A share is none, or there is no such order.
@@ -52,6 +54,7 @@ class Rule:
     demotion: float = 1.0
     order: str = "decreasing"
     promotion: float | None = None
+    ends: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.demotion <= 1:

@@ -281,3 +281,16 @@ class MachineFloat:
     def coordinates(self) -> Coordinates:
         """Its exponent and mantissa bits, as many of these as errors can tell."""
         return Coordinates(self.exponent, min(self.mantissa, _PRECISE))
+
+
+def overflow_of(fmt: Format | None) -> float:
+    """Smallest number that to nearest is rounded beyond a format's largest; infinity for none.
+
+    >>> overflow_of(MachineFloat("float8-e4m3")), overflow_of(FloatFormat.parse("1-4-3b4"))
+    (464.0, 31.0)
+    """
+    if isinstance(fmt, FloatFormat):
+        return fmt.overflow
+    if isinstance(fmt, MachineFloat):
+        return fmt.max + math.ldexp(0.5, math.frexp(fmt.max)[1] - 1 - fmt.mantissa)
+    return math.inf

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, Self, get_args
 
 from optuna_peppp.choices import check_choice
+from optuna_peppp.configurations.assignments import Rule
 from optuna_peppp.configurations.blocks import NVFP4, BlockFormat, MinMax
-from optuna_peppp.configurations.formats import Format, MachineFloat
+from optuna_peppp.configurations.formats import FloatFormat, Format, MachineFloat
 from optuna_peppp.configurations.loss_scale import DynamicLossScale, LossScale, check_loss_scale
 from optuna_peppp.configurations.names import ROUNDINGS, Rounding
 from optuna_peppp.configurations.notation import parse_format
@@ -40,9 +41,12 @@ class Recipe(Mapping[Role | Kept, Format]):
         small: Tensors of fewer numbers keep their optimizer state (``momentum``) in float32.
         transient_gradients: Whether the update runs as soon as a weight gradient arrives, so that
             memory holds one tensor's at a time.
+        rule: Which weights, activations and gradients of activations have a higher format than
+            that of their role; None for none.
 
     Raises:
-        ValueError: A role is none, or the loss scale is no positive number.
+        ValueError: A role is none, the loss scale is no positive number, or the rule promotes
+            tensors whose format cannot overflow.
 
     >>> recipe = Recipe.named("mxfp8")
     >>> str(recipe["activations"]), str(recipe["accumulators"])
@@ -55,11 +59,20 @@ class Recipe(Mapping[Role | Kept, Format]):
     exemptions: tuple[Exemption, ...] = ()
     small: int = 0
     transient_gradients: bool = False
+    rule: Rule | None = None
 
     def __post_init__(self) -> None:
         for role in (*self.formats, *self.stochastic):
             check_choice("role", role, (*ROLES, *KEPT))
         check_loss_scale(self.loss_scale)
+        if self.rule is not None and self.rule.promotion is not None:
+            for role in ("weights", "activations"):
+                fmt = self.formats.get(role)
+                if not isinstance(fmt, FloatFormat | MachineFloat | None):
+                    raise ValueError(
+                        f"promotion must be None with {role} in {fmt}, whose numbers share a scale "
+                        f"and do not overflow; got {self.rule.promotion!r}"
+                    )
         # In one order, and out of the caller's hands.
         formats = {role: self.formats[role] for role in (*ROLES, *KEPT) if role in self.formats}
         object.__setattr__(self, "formats", formats)
@@ -145,6 +158,41 @@ class Recipe(Mapping[Role | Kept, Format]):
         )
 
     @classmethod
+    def assigned(
+        cls,
+        low: Format | str,
+        high: Format | str,
+        format_b: Format | str,
+        low_gradient: Format | str | None = None,
+        *,
+        demotion: float = 1.0,
+        order: str = "decreasing",
+        promotion: float | None = None,
+        rounding: Rounding = "nearest",
+    ) -> Self:
+        """The paper's scheme, with two formats in the place of Format A.
+
+        Args:
+            low: Of demoted weights and activations.
+            high: Of those that are not demoted, and of their gradients.
+            format_b: Format B, as for :meth:`paper`.
+            low_gradient: Of the demoted gradients of activations; by default ``low``.
+            demotion: As for :class:`~optuna_peppp.configurations.assignments.Rule`.
+            order: As above.
+            promotion: As above.
+            rounding: How every role is rounded.
+
+        Raises:
+            ValueError: A text is no format, or an argument is none of its choices.
+        """
+        recipe = cls.paper(low, format_b, rounding)
+        formats = dict(recipe.formats)
+        if low_gradient is not None:
+            formats["activation_gradients"] = _read(low_gradient)
+        rule = Rule(_read(high), demotion, order, promotion)
+        return replace(recipe, formats=formats, rule=rule)
+
+    @classmethod
     def named(cls, text: str) -> Self:
         """A recipe that is in use: one of :data:`RECIPES`.
 
@@ -193,7 +241,7 @@ class Recipe(Mapping[Role | Kept, Format]):
         return hash(self._key())
 
     def _key(self) -> tuple[object, ...]:
-        rest = self.loss_scale, self.exemptions, self.small, self.transient_gradients
+        rest = self.loss_scale, self.exemptions, self.small, self.transient_gradients, self.rule
         return tuple(self.formats.items()), self.stochastic, *rest
 
     def rounds_state(self, numbers: int) -> bool:

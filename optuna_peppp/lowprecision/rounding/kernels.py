@@ -32,6 +32,7 @@ Equations:
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Final
 
@@ -47,6 +48,10 @@ SIGN: Final = -(2**31)
 """The sign bit of an int32."""
 
 
+INFINITY: Final = 0x7F800000
+"""The bits of infinity."""
+
+
 def parameters(device: torch.device, *values: float) -> Tensor:
     """Numbers as one int32 tensor, so that one compiled graph serves every format.
 
@@ -60,7 +65,7 @@ def _bits(value: float) -> int:
     try:
         (bits,) = struct.unpack("i", struct.pack("f", value))
     except OverflowError:
-        return 0x7F800000
+        return INFINITY
     return int(bits)
 
 
@@ -86,6 +91,14 @@ def round_elements(x: Tensor, keys: Tensor | None, fmt: Tensor) -> Tensor:
     kept, min_normal, largest = fmt.unbind()
     addend = (~kept + 1) >> 1 if keys is None else random_bits(x, keys).bitwise_and_(~kept)
     return add_and_cut(x, addend, kept, min_normal, largest)
+
+
+def round_or_overflow(x: Tensor, keys: Tensor | None, fmt: Tensor) -> Tensor:
+    """As :func:`round_elements`, but what is rounded beyond the largest number becomes infinity."""
+    kept, min_normal, largest = fmt.unbind()
+    addend = (~kept + 1) >> 1 if keys is None else random_bits(x, keys).bitwise_and_(~kept)
+    rounded = add_and_cut(x, addend, kept, min_normal, torch.full_like(largest, INFINITY))
+    return torch.where(rounded.abs() > largest.view(torch.float32), rounded * math.inf, rounded)
 
 
 def add_and_cut(

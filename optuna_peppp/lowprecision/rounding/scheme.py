@@ -8,7 +8,7 @@ for its bits, looks a role up there.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 import torch
 from torch import Tensor
@@ -17,13 +17,14 @@ from optuna_peppp.choices import check_choice
 from optuna_peppp.configurations.blocks import BlockFormat, Scaled
 from optuna_peppp.configurations.elements import DynamicMap
 from optuna_peppp.configurations.formats import Format
-from optuna_peppp.configurations.loss_scale import check_loss_scale
+from optuna_peppp.configurations.loss_scale import DynamicLossScale, check_loss_scale
 from optuna_peppp.configurations.names import BACKENDS, ROUNDINGS, Backend, Rounding
 from optuna_peppp.configurations.precision import Precision, check_precision
 from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.configurations.roles import ROLES, Formats, Kept, Role
-from optuna_peppp.lowprecision.rounding.kernels import GOLDEN_RATIO, random_keys
+from optuna_peppp.lowprecision.rounding.kernels import random_keys
 from optuna_peppp.lowprecision.rounding.quantize import TensorFormat, on_device
+from optuna_peppp.lowprecision.rounding.rounder import Rounder
 from optuna_peppp.text import quoted
 
 __all__ = [
@@ -32,7 +33,6 @@ __all__ = [
     "Choice",
     "Quantizer",
     "Role",
-    "Rounder",
     "RoundingScheme",
     "as_quantizer",
 ]
@@ -108,6 +108,12 @@ class RoundingScheme:
 
 DEFAULT_SCHEME: Final = RoundingScheme()
 
+_GRADIENTS: Final = ("activation_gradients", "weight_gradients")
+"""Roles of tensors of the backward pass alone."""
+
+_RULED: Final = ("weights", "activations", "activation_gradients")
+"""Roles that a recipe's rule decides on, tensor by tensor."""
+
 
 @dataclass(frozen=True, slots=True)
 class Quantizer:
@@ -148,19 +154,27 @@ class Quantizer:
             self._rounder(recipe.exempt(number), device, keys)
             for number in range(len(recipe.exemptions))
         )
-        return replace(self._rounder(recipe, device, keys), exempt=exempt)
+        rounder, high = self._rounder(recipe, device, keys), None
+        if recipe.rule is not None:
+            of_rule = {role: recipe.rule.high for role in _RULED if role in recipe}
+            high = self._rounder({**recipe.formats, **of_rule}, device, keys)
+        return replace(rounder, exempt=exempt, high=high)
 
     def _rounder(self, formats: Formats, device: torch.device, keys: Tensor | None) -> Rounder:
         def target(role: Role | Kept, fmt: Format) -> TensorFormat:
             stochastic = role in self.recipe.stochastic
-            return on_device(fmt, device, "stochastic" if stochastic else "nearest", self.backend)
+            how: Rounding = "stochastic" if stochastic else "nearest"
+            # A dynamic loss scale has to see what is too large.
+            overflows = isinstance(self.recipe.loss_scale, DynamicLossScale) and role in _GRADIENTS
+            return on_device(fmt, device, how, self.backend, overflows=overflows)
 
         states, squares = formats.get("momentum"), None
         if isinstance(states, Scaled) and isinstance(states.element, DynamicMap):
             unsigned = replace(states, element=DynamicMap(states.element.bits, signed=False))
             squares = target("momentum", unsigned)
         return Rounder(
-            self,
+            self.recipe,
+            self.generator,
             {role: target(role, fmt) for role, fmt in formats.items()},
             keys,
             frozenset(role for role, fmt in formats.items() if isinstance(fmt, BlockFormat)),
@@ -182,99 +196,3 @@ def as_quantizer(quantizer: object) -> Quantizer:
             remedy = f"give Quantizer({quantizer!r})"
         raise ValueError(f"quantizer must be a Quantizer; got {quoted(quantizer)}: {remedy}")
     return quantizer
-
-
-@dataclass(frozen=True, slots=True)
-class Rounder:
-    """Rounds the tensors of one forward and backward pass, or of one update.
-
-    What changes from one configuration or pass to the next is in tensors, so that the passes of
-    all configurations whose numbers share scales in the same way are one compiled graph. Every
-    role has tensors of its own, whichever roles have equal formats.
-
-    Attributes:
-        quantizer: What it rounds for.
-        formats: The format of every role that is rounded.
-        keys: Randomness of the pass, None to round to nearest.
-        blocked: Roles whose numbers share scales.
-        squares: Format of optimizer states that are never negative, None where it is that of the
-            others.
-        exempt: What rounds the tensors of exempt modules, in the order of the exemptions.
-    """
-
-    quantizer: Quantizer
-    formats: dict[Role | Kept, TensorFormat]
-    keys: Tensor | None
-    blocked: frozenset[Role | Kept] = frozenset()
-    squares: TensorFormat | None = None
-    exempt: tuple[Self, ...] = ()
-
-    def rounds(self, role: Role | Kept) -> bool:
-        """Whether tensors of this role are rounded."""
-        return role in self.formats
-
-    def of(self, exemption: int | None) -> Rounder:
-        """What rounds the tensors of modules that an exemption covers; itself for None."""
-        return self if exemption is None else self.exempt[exemption]
-
-    def of_squares(self) -> Rounder:
-        """What rounds optimizer states that are never negative."""
-        if self.squares is None:
-            return self
-        return replace(self, formats={**self.formats, "momentum": self.squares})
-
-    def renew(self) -> None:
-        """Draws the randomness of another pass, into the same tensor."""
-        if self.keys is not None:
-            self.keys.random_(-(2**31), 2**31, generator=self.quantizer.generator)
-
-    def __call__(self, x: Tensor, role: Role, index: int = 0) -> Tensor:
-        """The tensor rounded as its role asks; itself where that is float32.
-
-        Args:
-            x: A floating-point tensor, or a complex one, which is rounded as two floats.
-            role: What it is.
-            index: Tells tensors of one role and pass apart, which must not share randomness.
-        """
-        return self._round(x, role, len(ROLES) * index + ROLES.index(role))
-
-    def kept(self, x: Tensor, role: Role, index: int) -> Tensor:
-        """What is kept of a tensor for the backward pass: that rounded once more, or itself.
-
-        Args:
-            x: As it was rounded.
-            role: What it is.
-            index: As above.
-        """
-        return self._round(x, "saved", len(ROLES) * (index + _KEPT) + ROLES.index(role))
-
-    def _round(self, x: Tensor, role: Role | Kept, stream: int) -> Tensor:
-        fmt = self.formats.get(role)
-        if fmt is None:
-            return x
-        if x.is_complex():
-            parts = torch.view_as_real(x.detach().resolve_conj())
-            # .data is no view: autograd forbids changing in place a view that a function returned.
-            rounded = self._round(parts, role, stream).contiguous()
-            return torch.view_as_complex(rounded).data
-        keys = self.keys if role in self.quantizer.recipe.stochastic else None
-        if keys is not None:
-            # Multiples of the golden ratio: streams start as far apart as so many can.
-            keys = keys + ((stream * GOLDEN_RATIO + 2**31) % 2**32 - 2**31)
-        if role not in self.blocked:
-            return fmt.round(x, keys)
-        return fmt.round(x, keys, _axis(x, role))
-
-
-_KEPT: Final = 2**21
-"""Where the streams of what is kept begin; second derivatives lie below."""
-
-_THROUGH: Final = ("momentum", "saved")
-"""Roles of what no product reads: blocks run through the whole tensor."""
-
-
-def _axis(x: Tensor, role: Role | Kept) -> int | None:
-    """Along which axis blocks run: features, which are the channels of images and convolutions."""
-    if role in _THROUGH:
-        return None
-    return 1 if x.dim() >= 4 else -1

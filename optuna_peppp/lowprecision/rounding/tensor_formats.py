@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, cast
 
 import torch
@@ -19,7 +19,11 @@ from optuna_peppp.lowprecision.rounding.compiling import (
     compiled,
     may_compile,
 )
-from optuna_peppp.lowprecision.rounding.kernels import format_parameters, round_elements
+from optuna_peppp.lowprecision.rounding.kernels import (
+    format_parameters,
+    round_elements,
+    round_or_overflow,
+)
 from optuna_peppp.lowprecision.rounding.layouts import Layout, layout_of
 from optuna_peppp.lowprecision.rounding.machine import machine_parameters, round_machine
 
@@ -48,9 +52,21 @@ class TensorFormat(Protocol):
 
 
 def on_device(
-    fmt: Format, device: torch.device, rounding: Rounding, backend: Backend
+    fmt: Format,
+    device: torch.device,
+    rounding: Rounding,
+    backend: Backend,
+    *,
+    overflows: bool = False,
 ) -> TensorFormat:
     """A format as a backend rounds to it.
+
+    Args:
+        fmt: The format.
+        device: Where.
+        rounding: How; only the reference needs to know it before it rounds.
+        backend: Which.
+        overflows: Whether what is too large for a format ``1-e-m`` becomes infinity.
 
     Raises:
         ValueError: The backend does not know the format.
@@ -63,12 +79,34 @@ def on_device(
         )
     compiles = backend == "compiled"
     if isinstance(fmt, FloatFormat):
-        return _Elements(round_elements, format_parameters(fmt, device), compiles)
+        kernel: Kernel = round_or_overflow if overflows else round_elements
+        return _Elements(kernel, format_parameters(fmt, device), compiles)
     if isinstance(fmt, MachineFloat):
         return _Elements(round_machine, machine_parameters(fmt, device), compiles)
     fmt = cast(BlockFormat, fmt)
-    kernel, tensors = _arithmetic(fmt, device)
-    return _Blocks(kernel, tensors, layout_of(fmt.block), compiles)
+    of_blocks, tensors = _arithmetic(fmt, device)
+    return _Blocks(of_blocks, tensors, layout_of(fmt.block), compiles)
+
+
+def either(low: TensorFormat, high: TensorFormat, is_low: Tensor) -> TensorFormat:
+    """One of two formats, by a flag that is read when something is rounded.
+
+    Args:
+        low: The format where the flag is set.
+        high: The format where it is not.
+        is_low: The flag, a boolean scalar.
+    """
+    if isinstance(low, _Elements) and isinstance(high, _Elements) and low.kernel == high.kernel:
+        return replace(low, tensors=torch.where(is_low, low.tensors, high.tensors))
+    if (
+        isinstance(low, _Blocks)
+        and isinstance(high, _Blocks)
+        and (low.kernel, low.layout) == (high.kernel, high.layout)
+        and [x.shape for x in low.tensors] == [x.shape for x in high.tensors]
+    ):
+        pairs = zip(low.tensors, high.tensors, strict=True)
+        return replace(low, tensors=tuple(torch.where(is_low, one, other) for one, other in pairs))
+    return _Either(low, high, is_low)
 
 
 def _arithmetic(fmt: BlockFormat, device: torch.device) -> tuple[Kernel, tuple[Tensor, ...]]:
@@ -153,6 +191,21 @@ class _Blocks:
         if rounded.dtype != x.dtype or rounded.stride() != x.stride():
             rounded = torch.empty_like(x).copy_(rounded)
         return rounded.data
+
+
+@dataclass(frozen=True, slots=True)
+class _Either:
+    """One of two formats that no kernel shares: both are computed."""
+
+    low: TensorFormat
+    high: TensorFormat
+    is_low: Tensor
+    keyed: ClassVar[bool] = True
+
+    def round(self, x: Tensor, keys: Tensor | None, axis: int | None = -1) -> Tensor:
+        low, high = self.low.round(x, keys, axis), self.high.round(x, keys, axis)
+        # Where the numbers lie in memory is that of x, which where() need not keep.
+        return torch.empty_like(low).copy_(torch.where(self.is_low, low, high)).data
 
 
 @dataclass(frozen=True, slots=True)

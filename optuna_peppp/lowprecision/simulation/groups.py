@@ -39,10 +39,13 @@ def groups(model: nn.Module, inputs: Any) -> Groups:
         ValueError: The network runs neither without data nor on a copy.
     """
     if isinstance(inputs, Mapping):
-        given: tuple[tuple[Any, ...], dict[str, Any]] = (), dict(inputs)
-    else:
-        given = inputs if type(inputs) is tuple else (inputs,), {}
-    recorder = rehearse(model, given, _Recorder, training=True)
+        return groups_of(model, (), dict(inputs))
+    return groups_of(model, inputs if type(inputs) is tuple else (inputs,), {})
+
+
+def groups_of(model: nn.Module, inputs: tuple[Any, ...], named_inputs: dict[str, Any]) -> Groups:
+    """As :func:`groups`, for a call with these arguments."""
+    recorder = rehearse(model, (inputs, named_inputs), _Recorder, training=True)
     if recorder is None:
         raise ValueError(
             f"model must run on inputs; {type(model).__name__} does not: call it with them once"

@@ -25,7 +25,7 @@ from optuna_peppp.lowprecision.compatibility import (
     saved_tensors_seen,
     storage_key,
 )
-from optuna_peppp.lowprecision.rounding.scheme import Rounder
+from optuna_peppp.lowprecision.rounding.rounder import Rounder
 from optuna_peppp.lowprecision.simulation.straight_through import (
     is_rounded,
     leaves_of,

@@ -11,13 +11,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from optuna_peppp.configurations.recipe import Recipe
-from optuna_peppp.configurations.sites import Call
+from optuna_peppp.configurations.sites import INPUT, Call
 from optuna_peppp.lowprecision.compatibility import backward_pass
 from optuna_peppp.lowprecision.rounding.exemptions import exempt_modules, kinds_of_modules
-from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder, as_quantizer
+from optuna_peppp.lowprecision.rounding.rounder import Rounder
+from optuna_peppp.lowprecision.rounding.scheme import Quantizer, as_quantizer
+from optuna_peppp.lowprecision.simulation.assigned import Assigned
 from optuna_peppp.lowprecision.simulation.checkpoints import Function, resumed_by
 from optuna_peppp.lowprecision.simulation.dataflow import calls_of_logits
 from optuna_peppp.lowprecision.simulation.fast_paths import without_fast_paths
+from optuna_peppp.lowprecision.simulation.groups import groups_of
 from optuna_peppp.lowprecision.simulation.keeping import (
     abandoned_where_it_fails,
     begun,
@@ -26,6 +29,7 @@ from optuna_peppp.lowprecision.simulation.keeping import (
 )
 from optuna_peppp.lowprecision.simulation.sites import OutputRounding
 from optuna_peppp.lowprecision.simulation.straight_through import (
+    is_rounded,
     leaves_of,
     rounded,
     rounded_weights,
@@ -67,6 +71,8 @@ class LowPrecisionModule(nn.Module):
         self.outputs = OutputRounding(self._exempt)
         # They differ where a network has outputs for its training alone.
         self._logits: dict[bool, frozenset[Call]] = {}
+        # Of the batch that the first pass sees, where the recipe has a rule.
+        self.assigned: Assigned | None = None
 
     def forward(self, *inputs: Any, **named_inputs: Any) -> Any:
         """Calls the module on inputs of any structure; its output is the logits.
@@ -78,7 +84,7 @@ class LowPrecisionModule(nn.Module):
         gradients = torch.is_grad_enabled()
         # Tensors made in inference mode have no version, which tells of a change in place.
         with torch.inference_mode(False), torch.set_grad_enabled(gradients):
-            self._find_logits((inputs, named_inputs))
+            self._prepare((inputs, named_inputs))
             rounder = self.quantizer.rounder(self._device((inputs, named_inputs)))
             if rounder.keys is not None and self.quantizer.generator is not None:
                 _refuse_recomputation()
@@ -96,21 +102,43 @@ class LowPrecisionModule(nn.Module):
         outputs = self.outputs
         keeps = rounder.rounds("saved") and torch.is_grad_enabled()
         try:
-            weights = rounded_weights(rounder, dict(self.module.named_parameters()), self._exempt)
+            parameters, low, assigned = dict(self.module.named_parameters()), None, self.assigned
+            if assigned is not None:
+                assigned.begin(counting=self.module.training and torch.is_grad_enabled())
+                low = assigned.weights(list(filter(is_rounded, parameters.values())))
+            weights = rounded_weights(rounder, parameters, self._exempt, low)
             logits = self._logits.get(self.module.training, frozenset())
-            outputs.begin(rounder, logits, weights, keeps)
+            outputs.begin(rounder, logits, weights, keeps, assigned)
             given = begun((inputs, named_inputs)) if keeps else (inputs, named_inputs)
-            inputs, named_inputs = arguments = rounded(rounder, given, "input", None)
+            if assigned is not None and assigned.ends:
+                of_input = assigned.of(rounder, INPUT, given)
+                arguments = rounded(of_input, given, "activations", None)
+            else:
+                arguments = rounded(rounder, given, "input", None)
+            inputs, named_inputs = arguments
             if keeps:
                 inputs, named_inputs = with_kept(rounder, given, arguments, "input")
             output = outputs.finish(functional_call(self.module, weights, inputs, named_inputs))
+            if assigned is not None:
+                assigned.end()
             return ended(output) if keeps else output
         finally:
             outputs.end()
 
-    def _find_logits(self, inputs: Any) -> None:
-        if self.module.training not in self._logits and self.quantizer.recipe:
+    def _prepare(self, inputs: Any) -> None:
+        """Finds out what must be known of the network before it runs the first time."""
+        recipe = self.quantizer.recipe
+        if self.module.training not in self._logits and recipe:
             self._logits[self.module.training] = calls_of_logits(self.module, inputs)
+        if self.assigned is None and recipe.rule is not None:
+            positional, named = inputs
+            self.assigned = Assigned(
+                recipe.rule,
+                groups_of(self.module, positional, named),
+                [name for name, x in self.module.named_parameters() if is_rounded(x)],
+                (recipe.get("weights"), recipe.get("activations")),
+                self._device(inputs),
+            )
 
     def _bookmark(self) -> Callable[[Function], Function]:
         """Functions that are called as if the pass stood where it stands now."""

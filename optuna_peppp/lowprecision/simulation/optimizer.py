@@ -14,7 +14,8 @@ from optuna_peppp.configurations.loss_scale import DynamicLossScale
 from optuna_peppp.configurations.names import OptimizerName
 from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.lowprecision.rounding.exemptions import exempt_parameters
-from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder, as_quantizer
+from optuna_peppp.lowprecision.rounding.rounder import Rounder
+from optuna_peppp.lowprecision.rounding.scheme import Quantizer, as_quantizer
 from optuna_peppp.lowprecision.simulation.dynamic_scale import DynamicScale, all_finite
 from optuna_peppp.lowprecision.simulation.loss_scale import scaled
 from optuna_peppp.lowprecision.simulation.update import (

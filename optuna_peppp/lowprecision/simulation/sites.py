@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from optuna_peppp.configurations.sites import Call
-from optuna_peppp.lowprecision.rounding.scheme import Rounder
+from optuna_peppp.lowprecision.rounding.rounder import Rounder
+from optuna_peppp.lowprecision.simulation.assigned import Assigned
 from optuna_peppp.lowprecision.simulation.keeping import with_kept
 from optuna_peppp.lowprecision.simulation.straight_through import map_leaves, rounded
 
@@ -28,6 +29,7 @@ class Part:
         index: How many tensors were numbered before.
         logits_index: How many tensors of the logits were.
         calls: How often every module was called.
+        assigned: Which activations have the lower format, where a rule says.
     """
 
     rounder: Rounder
@@ -36,6 +38,7 @@ class Part:
     index: int
     logits_index: int
     calls: dict[str, int]
+    assigned: Assigned | None
 
 
 class OutputRounding:
@@ -63,6 +66,7 @@ class OutputRounding:
         self._logits: frozenset[Call] = frozenset()
         self._weights: dict[str, Tensor] = {}
         self._keeps = False
+        self._assigned: Assigned | None = None
         self._before: Any = None
         self._after: Any = None
         self._version = 0
@@ -76,6 +80,7 @@ class OutputRounding:
         logits: frozenset[Call],
         weights: dict[str, Tensor],
         keeps: bool = False,
+        assigned: Assigned | None = None,
     ) -> None:
         """Rounds the outputs of one forward pass, of which something may be kept."""
         # Containers of this pass: a compiler gives back what it finds in those from before.
@@ -84,6 +89,7 @@ class OutputRounding:
         self._logits = logits
         self._weights = weights
         self._keeps = keeps
+        self._assigned = assigned
 
     @property
     def running(self) -> bool:
@@ -94,13 +100,13 @@ class OutputRounding:
         """The pass from here on."""
         assert self._rounder is not None
         place = self._index, self._logits_index, dict(self._calls)
-        return Part(self._rounder, self._logits, self._weights, *place)
+        return Part(self._rounder, self._logits, self._weights, *place, self._assigned)
 
     @contextmanager
     def resumed(self, part: Part) -> Iterator[None]:
         """Goes on with a part of a pass, be it within another, which is left as it is."""
         before = vars(self).copy()
-        self.begin(part.rounder, part.logits, part.weights)
+        self.begin(part.rounder, part.logits, part.weights, assigned=part.assigned)
         self._index, self._logits_index = part.index, part.logits_index
         self._calls = dict(part.calls)
         try:
@@ -131,10 +137,13 @@ class OutputRounding:
         self._calls[name] = call[1] + 1
         if self._rounder is None or self._is_last(output, next(submodule.children(), None)):
             return output
-        if call in self._logits:
+        if call in self._logits and not self._ends:
             self._before = self._after = self._round_logits(output)
         else:
-            rounder = self._rounder.of(self._exempt.get(name))
+            exemption = self._exempt.get(name)
+            rounder = self._rounder.of(exemption)
+            if self._assigned is not None and exemption is None:
+                rounder = self._assigned.of(rounder, call, output)
             self._before = output
             self._after = rounded(rounder, output, "activations", "activation_gradients", start)
             if self._keeps:
@@ -144,9 +153,16 @@ class OutputRounding:
 
     def finish(self, output: Any) -> Any:
         """The network's own output, rounded as logits."""
+        if self._ends:
+            return output
         if self._is_last(output, self) and _has_graph(self._before) == _has_graph(output):
             output = self._before
         return self._round_logits(output)
+
+    @property
+    def _ends(self) -> bool:
+        """Whether logits are activations like all others."""
+        return self._assigned is not None and self._assigned.ends
 
     def _round_logits(self, output: Any) -> Any:
         assert self._rounder is not None

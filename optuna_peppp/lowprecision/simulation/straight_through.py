@@ -12,7 +12,7 @@ from torch import Tensor
 
 from optuna_peppp.configurations.roles import Role
 from optuna_peppp.lowprecision.compatibility import tree_flatten, tree_unflatten
-from optuna_peppp.lowprecision.rounding.scheme import Rounder
+from optuna_peppp.lowprecision.rounding.rounder import Rounder
 
 _HIGHER: Final = 2**20
 """Where the streams of second derivatives begin: no network has so many tensors."""
@@ -101,19 +101,23 @@ class _Weights(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, rounder: Rounder, exempt: Sequence[int | None], *parameters: Tensor
+        ctx: Any,
+        rounder: Rounder,
+        exempt: Sequence[int | None],
+        low: Tensor | None,
+        *parameters: Tensor,
     ) -> tuple[Tensor, ...]:
         # A weight that the network did not use has no gradient instead of one of zeros.
         ctx.set_materialize_grads(False)
         results = list(parameters)
         for group, exemption in enumerate(dict.fromkeys((None, *exempt))):
             places = [place for place, own in enumerate(exempt) if own == exemption]
-            rounded = rounded_together(
-                [parameters[place] for place in places],
-                rounder.of(exemption),
-                "weights",
-                group * len(parameters),
-            )
+            given, start = [parameters[place] for place in places], group * len(parameters)
+            rounded = rounded_together(given, rounder.of(exemption), "weights", start)
+            if low is not None and rounder.high is not None and exemption is None:
+                high = rounded_together(given, rounder.high, "weights", start)
+                triples = zip(places, rounded, high, strict=True)
+                rounded = [torch.where(low[place], one, other) for place, one, other in triples]
             for place, weight in zip(places, rounded, strict=True):
                 results[place] = weight
         return tuple(results)
@@ -121,11 +125,14 @@ class _Weights(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         # The gradient of a conjugate is a lazy one, which an optimizer cannot change in place.
-        return None, None, *(g.resolve_conj() if g is not None else None for g in gradients)
+        return None, None, None, *(g.resolve_conj() if g is not None else None for g in gradients)
 
 
 def rounded_weights(
-    rounder: Rounder, parameters: dict[str, Tensor], exempt: Mapping[str, int] | None = None
+    rounder: Rounder,
+    parameters: dict[str, Tensor],
+    exempt: Mapping[str, int] | None = None,
+    low: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The parameters as the passes see them; integers are left out.
 
@@ -133,13 +140,16 @@ def rounded_weights(
         rounder: Of the pass.
         parameters: By name.
         exempt: Names of modules that are exempt, and by which exemption.
+        low: Boolean, shape (parameters that hold no integers,): which of them have the format of
+            their role and not the higher one of the recipe's rule; None for all.
     """
     weights = {name: weight for name, weight in parameters.items() if is_rounded(weight)}
     if not weights:
         return {}
     exempt = exempt or {}
     exemptions = tuple(exempt.get(name.rpartition(".")[0]) for name in weights)
-    return dict(zip(weights, _Weights.apply(rounder, exemptions, *weights.values()), strict=True))
+    rounded = _Weights.apply(rounder, exemptions, low, *weights.values())
+    return dict(zip(weights, rounded, strict=True))
 
 
 def rounded_together(

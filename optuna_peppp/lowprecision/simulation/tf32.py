@@ -56,6 +56,7 @@ def convolutions_fit_tf32(
     recipe = scheme.recipe(precision)
     everywhere = [recipe, *(exemption.formats for exemption in recipe.exemptions)]
     read = [fmt for formats in everywhere for role, fmt in formats.items() if role in PASSES]
+    read += [] if recipe.rule is None else [recipe.rule.high]
     if not read or not all(map(_fits, read)):
         return False
     copied = LowPrecisionModule(

@@ -15,7 +15,7 @@ from torch.optim.adam import adam
 from optuna_peppp.configurations.loss_scale import DynamicLossScale
 from optuna_peppp.configurations.roles import Role
 from optuna_peppp.lowprecision.compatibility import copy_all
-from optuna_peppp.lowprecision.rounding.scheme import Rounder
+from optuna_peppp.lowprecision.rounding.rounder import Rounder
 from optuna_peppp.lowprecision.simulation.dynamic_scale import DynamicScale, all_finite
 from optuna_peppp.lowprecision.simulation.straight_through import rounded_together
 
@@ -95,7 +95,7 @@ def factor_of(rounder: Rounder, dynamic_scale: DynamicScale | None) -> Tensor | 
     """The factor on the loss of a pass."""
     if dynamic_scale is not None:
         return dynamic_scale.factor
-    factor = rounder.quantizer.recipe.loss_scale
+    factor = rounder.recipe.loss_scale
     assert not isinstance(factor, DynamicLossScale)  # it has a state
     return factor
 
@@ -167,7 +167,7 @@ def round_update(
 ) -> None:
     """Rounds updated weights and what the optimizer remembers of them, in place."""
     round_in_place(parameters, rounder, "accumulators")
-    recipe = rounder.quantizer.recipe
+    recipe = rounder.recipe
     remembered = [
         (exemption, name in _SQUARES, value)
         for state, exemption in zip(states, exempt, strict=True)

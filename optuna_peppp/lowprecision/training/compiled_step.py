@@ -17,7 +17,8 @@ from optuna_peppp.lowprecision.compatibility import (
     tree_flatten,
     tree_unflatten,
 )
-from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder
+from optuna_peppp.lowprecision.rounding.rounder import Rounder
+from optuna_peppp.lowprecision.rounding.scheme import Quantizer
 from optuna_peppp.lowprecision.simulation.dynamic_scale import DynamicScale
 from optuna_peppp.lowprecision.simulation.keeping import abandoned_where_it_fails
 from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule

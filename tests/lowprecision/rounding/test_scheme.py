@@ -19,7 +19,7 @@ from optuna_peppp.lowprecision import (
     quantize,
 )
 from optuna_peppp.lowprecision.rounding.quantize import Backend, Rounding
-from optuna_peppp.lowprecision.rounding.scheme import Rounder
+from optuna_peppp.lowprecision.rounding.rounder import Rounder
 
 PRECISION = Precision.parse("1-3-1", "1-6-7")
 CPU = torch.device("cpu")
@@ -106,7 +106,7 @@ class Whole:
 
 
 def test_a_format_of_another_kind() -> None:
-    rounder = Rounder(Quantizer(PRECISION), {"weights": Whole()}, None)
+    rounder = Rounder(Quantizer(PRECISION).recipe, None, {"weights": Whole()}, None)
     assert torch.equal(rounder(X, "weights"), X.round())
     numbers = torch.complex(X, 2 * X)
     assert torch.equal(rounder(numbers, "weights"), torch.complex(X.round(), (2 * X).round()))

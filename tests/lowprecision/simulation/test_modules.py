@@ -21,7 +21,8 @@ from optuna_peppp.lowprecision import (
     build_model,
     quantize,
 )
-from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, Rounder
+from optuna_peppp.lowprecision.rounding.rounder import Rounder
+from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME
 
 A, B = FloatFormat(3, 1), FloatFormat(6, 7)
 PRECISION = Precision(A, B)
@@ -46,7 +47,9 @@ class Recorder(Quantizer):
 
     def rounder(self, device: torch.device) -> Rounder:
         plain = Quantizer.rounder(self, device)
-        return RecordingRounder(self, plain.formats, plain.keys)
+        return RecordingRounder(
+            plain.recipe, plain.generator, plain.formats, plain.keys, recorder=self
+        )
 
     def roles(self) -> list[Role]:
         return [role for role, _, _ in self.calls]
@@ -54,11 +57,13 @@ class Recorder(Quantizer):
 
 @dataclass(frozen=True)
 class RecordingRounder(Rounder):
+    recorder: Recorder | None = None
+
     def __call__(self, x: Tensor, role: Role, index: int = 0) -> Tensor:
         rounded = Rounder.__call__(self, x, role, index)
-        assert isinstance(self.quantizer, Recorder)
-        self.quantizer.calls.append((role, x.detach().clone(), rounded.detach().clone()))
-        self.quantizer.streams.append((role, index))
+        assert self.recorder is not None
+        self.recorder.calls.append((role, x.detach().clone(), rounded.detach().clone()))
+        self.recorder.streams.append((role, index))
         return rounded
 
 
