@@ -37,8 +37,8 @@ LAYERS = (
 LOW_PRECISION = (
     {"compatibility"},
     {"rounding", "networks", "datasets"},
-    {"memory"},
     {"simulation"},
+    {"memory"},
     {"training"},
 )
 

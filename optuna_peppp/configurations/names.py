@@ -19,7 +19,7 @@ Rounding = Literal["nearest", "stochastic"]
 Backend = Literal["compiled", "eager", "qpytorch"]
 """What rounds: one compiled graph, plain PyTorch, or the kernels of QPyTorch."""
 
-Accounting = Literal["saved-tensors", "paper"]
+Accounting = Literal["saved-tensors", "paper", "assignment"]
 """What counts as memory."""
 
 NETWORKS: Final[tuple[Network, ...]] = get_args(Network)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, Final, TypeGuard
 
@@ -20,10 +21,12 @@ from optuna_peppp.configurations.names import (
 )
 from optuna_peppp.configurations.precision import Precision, check_precision
 from optuna_peppp.configurations.recipe import Recipe
+from optuna_peppp.configurations.sites import Groups
 from optuna_peppp.lowprecision.memory.saved_tensors import floats_of, forward_pass
 from optuna_peppp.lowprecision.memory.usage import Counts, MemoryUsage, Numbers
 from optuna_peppp.lowprecision.rounding.exemptions import kinds_of_modules
 from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, RoundingScheme
+from optuna_peppp.lowprecision.simulation.groups import groups
 
 _STATES: Final[dict[str, int]] = {"sgd": 1, "adam": 2, "adamw": 2}
 """Numbers that each optimizer remembers of every weight."""
@@ -57,7 +60,9 @@ def training_memory(
             every float it saves for the backward pass counts once, as an activation.
             ``"paper"``: the accounting of the paper's authors, for torchvision's ResNets of basic
             blocks with the stem for small images; the output of every module of their quantized
-            network counts twice, for itself and its gradient.
+            network counts twice, for itself and its gradient. ``"assignment"``: that of precision
+            assignments (Lee et al., TMLR 2023): every site and its gradient, every weight and its
+            gradient count once, and no optimizer state.
         inputs: One batch of example inputs, in place of ``input_shape`` and ``batch_size``: any
             structure of tensors of any dtype; only their shapes count, unless the network asks
             for values. The network is called as ``model(*inputs)`` with a tuple and as
@@ -112,25 +117,47 @@ def count(
     except Exception as error:
         if input_shape is None:
             raise
+        inputs = inputs.long()
         try:  # what takes no floats may take the numbers of words
-            ran = forward_pass(model, inputs.long())
+            ran = forward_pass(model, inputs)
         except Exception:
             raise error from None
+    find = functools.cache(lambda: groups(model, inputs))
+    if accounting == "assignment":
+        return _assignment(model, find)
     parameters = [
-        (name.rpartition(".")[0], floats_of(p), p.requires_grad)
+        (name, name.rpartition(".")[0], floats_of(p), p.requires_grad)
         for name, p in ran.network.named_parameters()
     ]
-    weights = [Numbers("weights", number, module) for module, number, _ in parameters]
-    trained = [(module, number) for module, number, is_trained in parameters if is_trained]
+    weights = [Numbers("weights", n, module, parameter=name) for name, module, n, _ in parameters]
+    trained = [(module, number) for _, module, number, is_trained in parameters if is_trained]
     return Counts(
         weights,
-        [Numbers("activations", saved, name) for name, saved in ran.saved.items()],
+        [Numbers("activations", n, origin.module, origin.call) for origin, n in ran.saved.items()],
         [
             *(Numbers("weight_gradients", number) for _, number in trained),
             *(Numbers("momentum", n, module) for module, n in trained * _STATES[optimizer]),
             *(Numbers("accumulators", number) for _, number in trained),
         ],
         kinds_of_modules(ran.network),
+        find,
+    )
+
+
+def _assignment(model: nn.Module, find: Callable[[], Groups]) -> Counts:
+    """Every tensor of a step, and its gradient."""
+    found = find()
+    sites = [(site.numbers, site.call[0], site.call) for site in found.sites]
+    parameters = [(parameter.numbers, name) for name, parameter in found.parameters.items()]
+    return Counts(
+        [Numbers("weights", n, name.rpartition(".")[0], parameter=name) for n, name in parameters],
+        [
+            *(Numbers("activations", n, module, call) for n, module, call in sites),
+            *(Numbers("activation_gradients", n, module, call) for n, module, call in sites),
+        ],
+        [Numbers("weight_gradients", n) for n, _ in parameters],
+        kinds_of_modules(model),
+        find,
     )
 
 

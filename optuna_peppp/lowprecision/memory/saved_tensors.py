@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from optuna_peppp.configurations.sites import INPUT, Call
 from optuna_peppp.lowprecision.compatibility import (
     FAKE_TENSOR_LOG,
     DataDependentOutputException,
@@ -41,6 +42,19 @@ _STACK: Final = 4
 """Frames from a warning here to the caller of a function of ``memory``."""
 
 
+class Origin(NamedTuple):
+    """Where a saved tensor comes from.
+
+    Attributes:
+        module: The name of the module that returned it or, where none did, that saved it.
+        call: The call that returned it or, where none did, that returned last before it was saved;
+            of the network's input that which stands for it.
+    """
+
+    module: str
+    call: Call
+
+
 @dataclass(frozen=True, slots=True)
 class ForwardPass:
     """What ran and what it saved.
@@ -49,14 +63,13 @@ class ForwardPass:
         network: The copy that ran; its parameters have their shapes, lazy ones too, but
             may have no data.
         saved: Floats that the pass saved for the backward pass, parameters and buffers aside, by
-            the name of the module that returned them or, where none did, that saved them. A
-            storage counts once, however many saved tensors are views of it; a complex number
-            counts as two floats. What the network itself keeps elsewhere (on the host, by
-            ``save_on_cpu``) or computes again (``checkpoint``) is not counted.
+            where they come from. A storage counts once, however many saved tensors are views of
+            it; a complex number counts as two floats. What the network itself keeps elsewhere (on
+            the host, by ``save_on_cpu``) or computes again (``checkpoint``) is not counted.
     """
 
     network: nn.Module
-    saved: dict[str, int]
+    saved: dict[Origin, int]
 
 
 def floats_of(tensor: Tensor) -> int:
@@ -119,7 +132,7 @@ def _run(model: nn.Module, inputs: Any, hook: ModuleHook | None, copier: Copier)
     own = [*network.parameters(), *network.buffers(), *model.parameters(), *model.buffers()]
     # Keeping these and the saved tensors alive keeps the identity of each storage its own.
     own = copier.as_seen(own)
-    origins = _Origins(network)
+    origins = _Origins(network, (arguments, keywords))
     saved: dict[int, Tensor] = {}
 
     def save(tensor: Tensor) -> Tensor:
@@ -138,23 +151,27 @@ def _run(model: nn.Module, inputs: Any, hook: ModuleHook | None, copier: Copier)
     del output
     own += copier.as_seen(copier.materialized)
     storages = {storage_key(part) for tensor in own for part in _parts(tensor)}
-    by_module: dict[str, int] = {}
+    by_origin: dict[Origin, int] = {}
     for storage, tensor in saved.items():
         if storage not in storages:
-            name = origins.of(storage)
-            by_module[name] = by_module.get(name, 0) + _floats(tensor)
-    return ForwardPass(network, by_module)
+            origin = origins.of(storage)
+            by_origin[origin] = by_origin.get(origin, 0) + _floats(tensor)
+    return ForwardPass(network, by_origin)
 
 
 class _Origins:
-    """Which modules of a network return, or save, the tensors of a pass."""
+    """Which calls of modules return, or save, the tensors of a pass."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, inputs: Any) -> None:
         self._running = [""]
-        self._returned: dict[int, str] = {}
-        self._saved: dict[int, str] = {}
+        self._calls: dict[str, int] = {}
+        self._last: Call = INPUT
+        self._returned: dict[int, Origin] = {}
+        self._saved: dict[int, Origin] = {}
         # A storage keeps its identity while it lives.
         self._alive: list[Any] = []
+        given = [x for x in tree_leaves(inputs) if isinstance(x, Tensor)]
+        self._inputs = {storage_key(part) for x in given for part in _parts(x)}
         for name, module in network.named_modules():
             if not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
                 module.register_forward_pre_hook(partial(self._enter, name))
@@ -162,11 +179,13 @@ class _Origins:
 
     def save(self, tensor: Tensor) -> None:
         """A tensor is saved by the module that runs."""
-        self._saved.setdefault(storage_key(tensor), self._running[-1])
+        storage = storage_key(tensor)
+        call = INPUT if storage in self._inputs else self._last
+        self._saved.setdefault(storage, Origin(self._running[-1], call))
 
-    def of(self, storage: int) -> str:
-        """The module that returned what a storage holds or, where none did, that saved it."""
-        return self._returned.get(storage, self._saved.get(storage, ""))
+    def of(self, storage: int) -> Origin:
+        """Where what a storage holds comes from."""
+        return self._returned.get(storage, self._saved.get(storage, Origin("", INPUT)))
 
     def _enter(self, name: str, module: nn.Module, inputs: Any) -> None:
         self._running.append(name)
@@ -175,6 +194,10 @@ class _Origins:
         while self._running[-1] != name:  # modules that were left by an exception
             self._running.pop()
         self._running.pop()
+        if not self._running:  # the network itself
+            return
+        call = self._last = name, self._calls.get(name, 0)
+        self._calls[name] = call[1] + 1
         given = {id(x) for x in tree_leaves(inputs)}
         leaf = next(module.children(), None) is None
         for tensor in tree_leaves(output):
@@ -184,7 +207,7 @@ class _Origins:
                     self._alive.append(part.untyped_storage())
                     # What a module returns that it was given, it has changed in place.
                     if storage not in self._returned or (leaf and id(tensor) in given):
-                        self._returned[storage] = name
+                        self._returned[storage] = Origin(name, call)
 
 
 def _arguments(network: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

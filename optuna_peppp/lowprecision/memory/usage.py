@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
+from optuna_peppp.configurations.assignments import Rule
 from optuna_peppp.configurations.formats import Format, MachineFloat
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.configurations.roles import Kind, Role
+from optuna_peppp.configurations.sites import INPUT, Call, Groups
 from optuna_peppp.lowprecision.rounding.exemptions import exempt_modules
 from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, RoundingScheme
 
@@ -29,6 +31,7 @@ class MemoryUsage:
         optimizer: Weight gradients, momentum and weight accumulators.
         gradients: Weight gradients, of the bytes of the optimizer.
         states: Momentum, of the bytes of the optimizer.
+        promotion: What more it can come to where a recipe's rule promotes tensors that overflow.
     """
 
     weights: int
@@ -36,6 +39,7 @@ class MemoryUsage:
     optimizer: int
     gradients: int = field(default=0, compare=False)
     states: int = field(default=0, compare=False)
+    promotion: int = field(default=0, compare=False)
 
     @property
     def master(self) -> int:
@@ -47,13 +51,28 @@ class MemoryUsage:
         """All of it."""
         return self.weights + self.activations + self.optimizer
 
+    @property
+    def upper_bound(self) -> int:
+        """The most that it can come to: the total without a rule that promotes."""
+        return self.total + self.promotion
+
 
 class Numbers(NamedTuple):
-    """So many numbers of a role: of a tensor, or of all that a module returned."""
+    """So many numbers of a role: of a tensor, or of all that a call of a module returned.
+
+    Attributes:
+        role: Their role.
+        size: How many.
+        module: Whose exemptions they share.
+        call: Of activations and their gradients, the call that made them.
+        parameter: Of weights, the name.
+    """
 
     role: Role
     size: int
     module: str = ""
+    call: Call = INPUT
+    parameter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +84,14 @@ class Counts:
         activations: As above.
         optimizer: As above.
         kinds: The kinds of the network's modules, by which exemptions go.
+        groups: Finds the groups of the network's tensors, by which rules go.
     """
 
     weights: Sequence[Numbers]
     activations: Sequence[Numbers]
     optimizer: Sequence[Numbers]
     kinds: Mapping[str, frozenset[Kind]] = field(default_factory=dict)
+    groups: Callable[[], Groups] | None = None
 
     def at(
         self, precision: Precision | Recipe | None, scheme: RoundingScheme = DEFAULT_SCHEME
@@ -78,13 +99,31 @@ class Counts:
         """Their bytes at one precision, every part rounded up; None is float32.
 
         Raises:
-            ValueError: The recipe names a module that the network does not have.
+            ValueError: The recipe names a module that the network does not have, or it has a rule
+                and the accounting knows no groups.
         """
         recipe = scheme.recipe(precision)
+        if recipe.rule is None:
+            return self._at(recipe, None)
+        if self.groups is None:
+            raise ValueError("accounting 'paper' knows no groups, by which the recipe's rule goes")
+        demoted = _Demoted(recipe.rule, self.groups())
+        usage = self._at(recipe, demoted)
+        if recipe.rule.promotion is None:
+            return usage
+        # Gradients are never promoted, but none of them is kept.
+        none = replace(recipe.rule, demotion=0.0, order="decreasing")
+        most = self._at(recipe, _Demoted(none, demoted.groups))
+        return replace(usage, promotion=most.total - usage.total)
+
+    def _at(self, recipe: Recipe, demoted: _Demoted | None) -> MemoryUsage:
         exempt = exempt_modules(self.kinds, recipe) if self.kinds else {}
 
         def bits(numbers: Numbers) -> float:
-            return numbers.size * _bits(numbers, recipe, exempt.get(numbers.module))
+            exemption = exempt.get(numbers.module)
+            if demoted is not None and exemption is None and demoted.is_high(numbers):
+                return numbers.size * demoted.rule.high.bits
+            return numbers.size * _bits(numbers, recipe, exemption)
 
         of: dict[Role, list[float]] = {"weight_gradients": [], "momentum": [], "accumulators": []}
         for numbers in self.optimizer:
@@ -100,6 +139,25 @@ class Counts:
             gradients=_bytes(gradients),
             states=_bytes(with_states) - _bytes(gradients),
         )
+
+
+class _Demoted:
+    """Which numbers of a network keep the higher format of a rule."""
+
+    def __init__(self, rule: Rule, groups: Groups) -> None:
+        self.rule = rule
+        self.groups = groups
+        self._assignment = rule.of(groups)
+
+    def is_high(self, numbers: Numbers) -> bool:
+        """Whether these do; other roles than those of a rule never do."""
+        if numbers.role == "weights":
+            return numbers.parameter not in self._assignment.weights
+        low = {
+            "activations": self._assignment.activations,
+            "activation_gradients": self._assignment.gradients,
+        }.get(numbers.role)
+        return low is not None and self.groups.calls.get(numbers.call) not in low
 
 
 def _bytes(bits: float) -> int:

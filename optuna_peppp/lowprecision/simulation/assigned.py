@@ -86,7 +86,9 @@ class Assigned(nn.Module):
     def begin(self, *, counting: bool) -> None:
         """Begins a pass: promotes what overflowed in the last one that counted."""
         self._found = {}
-        self._counting = counting and self._counts_overflow
+        # In a compiled step counting costs next to nothing, and all limits are one graph.
+        wanted = torch.compiler.is_compiling() or self._counts_overflow
+        self._counting = counting and wanted
         with torch.no_grad():
             low = ~(self.counts >= self.limits)
             self.low_weights.logical_and_(low[: len(self._names)])

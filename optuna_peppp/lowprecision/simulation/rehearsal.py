@@ -131,9 +131,14 @@ def _run(
     training: bool | None,
     mode: FakeTensorMode | None,
 ) -> Seen:
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+
     def without_data(x: Any, index: int = 0) -> Any:
         if mode is None or not isinstance(x, Tensor) or isinstance(x, FakeTensor):
             return x
+        if x.is_meta and device.type != "meta":  # shapes, for a network that is somewhere
+            with mode:
+                return torch.empty_like(x, device=device)
         return mode.from_tensor(x)
 
     # A tensor that was computed, as a weight that is normalized, cannot be copied.

@@ -39,9 +39,9 @@ _SETTINGS: Final[dict[str, Any]] = {
 _OPTIONS: Final[dict[str, Any]] = {
     # Dropout draws what it draws eagerly.
     "fallback_random": True,
-    # What several kernels read is computed once where it takes more operations than this: a
-    # rounding to nearest takes 34, and the default on the CPU repeats it for every reader.
-    "realize_opcount_threshold": 33,
+    # What several kernels read is computed once where it takes more operations than this, as every
+    # rounding does; the default on the CPU repeats it for every reader.
+    "realize_opcount_threshold": 30,
 }
 """Options of Inductor for the compiled step."""
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.configurations.names import Accounting, Network, OptimizerName
 from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.configurations.roles import Role
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.lowprecision import (
@@ -26,6 +27,7 @@ from optuna_peppp.lowprecision import (
     memory_vector,
     training_memory,
 )
+from optuna_peppp.lowprecision.memory.accounting import count
 
 EIGHT = Precision.parse("1-4-3", "1-6-9")
 """8 and 16 bits: bytes are numbers, or twice as many."""
@@ -365,8 +367,14 @@ def test_the_papers_accounting_knows_resnets_for_small_images(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"accounting": "x"}, "accounting must be 'saved-tensors' or 'paper'; got 'x'"),
-        ({"accounting": None}, "accounting must be 'saved-tensors' or 'paper'; got None"),
+        (
+            {"accounting": "x"},
+            "accounting must be 'saved-tensors', 'paper' or 'assignment'; got 'x'",
+        ),
+        (
+            {"accounting": None},
+            "accounting must be 'saved-tensors', 'paper' or 'assignment'; got None",
+        ),
         ({"accounting": "papre"}, "got 'papre'. Did you mean 'paper'[?]"),
         ({"optimizer": "lion"}, "optimizer must be 'sgd', 'adam' or 'adamw'; got 'lion'"),
         ({"optimizer": "Adam"}, "got 'Adam'. Did you mean 'adam'[?]"),
@@ -425,3 +433,58 @@ def test_complex_and_integer_weights() -> None:
     model.forward = lambda x: x * model.weight
     usage = training_memory(model, inputs=torch.rand(3, 6, dtype=torch.complex64), precision=EIGHT)
     assert usage == MemoryUsage(2 * 6 + 5, 2 * 3 * 6, 2 * 3 * 2 * 6)
+
+
+def assigned(demotion: float, promotion: float | None = None) -> Recipe:
+    formats = "1-4-3b4", "1-6-9", "1-6-9", "1-5-2"
+    return Recipe.assigned(*formats, demotion=demotion, promotion=promotion)
+
+
+TWO_LAYERS = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+@pytest.mark.parametrize(("demotion", "expected"), [(0.0, 648), (0.5, 490), (1.0, 367)])
+def test_the_memory_of_assignments_by_hand(demotion: float, expected: int) -> None:
+    usage = training_memory(TWO_LAYERS, (4,), 7, assigned(demotion), "assignment")
+    assert usage.total == expected
+
+
+def test_saved_tensors_of_demoted_groups_by_hand() -> None:
+    usage = training_memory(TWO_LAYERS, (4,), 7, assigned(0.5))
+    assert usage.activations == -(-(28 * 16 + 35 * 8) // 8)
+    assert usage.weights == (25 * 16 + 18 * 8) // 8
+    assert usage.optimizer == 43 * 3 * 2
+
+
+def test_promotion_has_an_upper_bound() -> None:
+    usage = training_memory(TWO_LAYERS, (4,), 7, assigned(0.5, promotion=0.01))
+    assert usage.total == training_memory(TWO_LAYERS, (4,), 7, assigned(0.5)).total
+    assert usage.upper_bound == training_memory(TWO_LAYERS, (4,), 7, assigned(0.0)).total
+    fixed = training_memory(TWO_LAYERS, (4,), 7, assigned(0.5))
+    assert fixed.upper_bound == fixed.total
+
+
+@pytest.mark.parametrize("name", ["plain3", "resnet20", "vgg11"])
+def test_both_ends_of_demotion_are_trainings_with_one_format(name: str) -> None:
+    model, shape = build_model(name, 5, (3, 32, 32)), (3, 32, 32)
+    for demotion, fmt in ((0.0, "1-6-9"), (1.0, "1-4-3")):
+        mixed = training_memory(model, shape, 4, assigned(demotion)).total
+        assert mixed == training_memory(model, shape, 4, Precision.parse(fmt, "1-6-9")).total
+
+
+def test_saved_tensors_by_group() -> None:
+    # plain3 on 32 images of 16 pixels: the figures of the specification.
+    counts = count(build_model("plain3", 5, (3, 16, 16)), (3, 16, 16), 32)
+    assert counts.groups is not None
+    found = counts.groups()
+    of = [0] * 5
+    for numbers in counts.activations:
+        of[found.sites[found.calls[numbers.call]].group] += numbers.size
+    assert of == [24576, 262272, 131328, 74240, 0]
+
+
+def test_the_papers_accounting_knows_no_groups() -> None:
+    with pytest.raises(ValueError, match="'paper' knows no groups"):
+        training_memory(
+            build_model("resnet18", 5, (3, 32, 32)), (3, 32, 32), 4, assigned(1), "paper"
+        )
