@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -33,7 +33,7 @@ from optuna_peppp.cli.options import (
     number,
 )
 from optuna_peppp.cli.output import INTERRUPTED, clear_errors, clear_warnings, echo
-from optuna_peppp.configurations.hardware import FORMAT_NAMES, HARDWARE_NAMES
+from optuna_peppp.configurations.hardware import FORMAT_NAMES, RECIPE_NAMES
 from optuna_peppp.configurations.named_spaces import named_space
 from optuna_peppp.configurations.notation import parse_format
 from optuna_peppp.configurations.precision import Precision
@@ -168,12 +168,16 @@ def collect(
             echo(f"{export}: {write(measurements, storage, export)} measurements.")
 
 
+_SHARES: Final = ("demotion", "order", "promotion")
+"""Choices of an assignment that are no formats."""
+
+
 def _indices(space: ConfigurationSpace, configurations: list[str] | None) -> list[int]:
     """The chosen formats at every other choice of the space."""
     every = range(len(space))
     if configurations is None:
         return list(every)
-    names = [name for name in space.names if name in (*FORMAT_NAMES, *HARDWARE_NAMES)]
+    names = [name for name in space.names if name in RECIPE_NAMES]
     chosen = {_formats(text, names) for text in configurations}
     own = {index: _named(space, index, names) for index in every}
     unknown = chosen - {*own.values()}
@@ -201,4 +205,7 @@ def _formats(text: str, names: list[str]) -> tuple[str, ...]:
     if names == [*FORMAT_NAMES]:
         precision = Precision.parse(*parts)
         return str(precision.format_a), str(precision.format_b)
-    return tuple(str(parse_format(part.replace("\0", "/"))) for part in parts)
+    return tuple(
+        part if name in _SHARES else str(parse_format(part.replace("\0", "/")))
+        for name, part in zip(names, parts, strict=True)
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optuna_peppp.collecting.claims import Key
-from optuna_peppp.configurations.hardware import FORMAT_NAMES, HARDWARE_NAMES, names_formats
+from optuna_peppp.configurations.hardware import RECIPE_NAMES, WAYS, names_formats
 from optuna_peppp.configurations.names import TUNABLE
 from optuna_peppp.configurations.space import ConfigurationSpace, Value
 from optuna_peppp.corpora import sampling
@@ -86,11 +86,11 @@ def plan(
     Raises:
         ValueError: ``fraction`` is out of range, or ``space`` tunes something else.
     """
-    formats = {*FORMAT_NAMES, *HARDWARE_NAMES}
+    formats = {*RECIPE_NAMES}
     if not names_formats(space.names) or not {*space.names} - formats <= {*TUNABLE}:
         raise ValueError(
-            f"space must tune format_a and format_b, or some of {', '.join(HARDWARE_NAMES)}, and "
-            f"at most {', '.join(TUNABLE)} besides; it tunes {', '.join(space.names)}"
+            f"space must tune {WAYS}, and at most {', '.join(TUNABLE)} besides; it tunes "
+            f"{', '.join(space.names)}"
         )
     # A single choice is a setting: the studies then tune what read_csv finds in their export.
     varying = {n: v for n, v in space.choices.items() if n in formats or len(v) > 1}

@@ -7,10 +7,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from optuna_peppp.configurations.hardware import HARDWARE_NAMES, names_formats, recipe_of
+from optuna_peppp.configurations.hardware import RECIPE_NAMES, recipe_of
 from optuna_peppp.configurations.space import ConfigurationSpace
 
-SPACES: Final = ("paper", "hardware")
+SPACES: Final = ("paper", "hardware", "assignments")
 """Spaces that have a name."""
 
 
@@ -18,20 +18,21 @@ def named_space(text: str) -> ConfigurationSpace:
     """The space of a name, or of a JSON file that holds the choices of every name.
 
     Args:
-        text: ``"paper"``, ``"hardware"``, or the path of a file such as
+        text: ``"paper"``, ``"hardware"``, ``"assignments"``, or the path of a file such as
             ``{"activations": ["bfloat16", "mxfp4"], "states": ["float32", "dynamic8@256"]}``.
 
     Raises:
         ValueError: It names neither, or the file holds no space whose configurations have recipes.
     """
     if text in SPACES:
-        return ConfigurationSpace.paper() if text == "paper" else ConfigurationSpace.hardware()
+        made: ConfigurationSpace = getattr(ConfigurationSpace, text)()
+        return made
     path = Path(text)
     if not path.is_file():
         near = get_close_matches(text, SPACES, 1)
         hint = f". Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"space must be {' or '.join(map(repr, SPACES))} or a JSON file of the choices of "
+            f"space must be {', '.join(map(repr, SPACES))} or a JSON file of the choices of "
             f"every name; got {text!r}, which is no file{hint}"
         )
     try:
@@ -45,11 +46,10 @@ def named_space(text: str) -> ConfigurationSpace:
         )
     try:
         space = ConfigurationSpace(choices)
-        if not names_formats(space.names):
-            recipe_of(space.params(0))  # which says what is wrong
-        for name in {*HARDWARE_NAMES} & {*space.names}:
+        first = space.params(0)
+        for name in {*RECIPE_NAMES} & {*space.names} or space.names[:1]:
             for value in space.choices[name]:
-                recipe_of({name: value})
+                recipe_of({**first, name: value})  # which says what is wrong
     except ValueError as problem:
         raise ValueError(f"space {text}: {problem}") from problem
     return space

@@ -162,30 +162,37 @@ class Recipe(Mapping[Role | Kept, Format]):
         cls,
         low: Format | str,
         high: Format | str,
-        format_b: Format | str,
+        format_b: Format | str | None = None,
         low_gradient: Format | str | None = None,
         *,
         demotion: float = 1.0,
         order: str = "decreasing",
         promotion: float | None = None,
         rounding: Rounding = "nearest",
+        states: Format | str = "float32",
+        master: Format | str = "float32",
     ) -> Self:
-        """The paper's scheme, with two formats in the place of Format A.
+        """The paper's scheme, or hardware's, with two formats in the place of one.
 
         Args:
             low: Of demoted weights and activations.
             high: Of those that are not demoted, and of their gradients.
-            format_b: Format B, as for :meth:`paper`.
+            format_b: Format B, as for :meth:`paper`; None for :meth:`hardware` in its place.
             low_gradient: Of the demoted gradients of activations; by default ``low``.
             demotion: As for :class:`~optuna_peppp.configurations.assignments.Rule`.
             order: As above.
             promotion: As above.
-            rounding: How every role is rounded.
+            rounding: How every role is rounded, where there is a Format B.
+            states: As for :meth:`hardware`, where there is none.
+            master: As above.
 
         Raises:
             ValueError: A text is no format, or an argument is none of its choices.
         """
-        recipe = cls.paper(low, format_b, rounding)
+        if format_b is None:
+            recipe = cls.hardware(low, states=states, master=master)
+        else:
+            recipe = cls.paper(low, format_b, rounding)
         formats = dict(recipe.formats)
         if low_gradient is not None:
             formats["activation_gradients"] = _read(low_gradient)

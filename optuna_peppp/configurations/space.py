@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Final, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optuna_peppp.configurations.blocks import BlockFormat
-from optuna_peppp.configurations.formats import FloatFormat, MachineFloat
 from optuna_peppp.configurations.hardware import (
     ACTIVATIONS,
     FORMAT_NAMES,
-    HARDWARE_NAMES,
     MASTERS,
     STATES,
+    WAYS,
     names_formats,
     recipe_of,
 )
 from optuna_peppp.configurations.precision import FORMATS_A, FORMATS_B, Precision
 from optuna_peppp.configurations.recipe import Recipe
+from optuna_peppp.configurations.values import AnyFormat, Value, builtin_value
 from optuna_peppp.text import rounded_count
+
+__all__ = ["LIMIT", "ConfigurationSpace", "Value"]
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import BaseTrial
 
-Value = str | int | float
-"""One value of a tuned name, a truth value too: what every Optuna storage gives back unchanged."""
-
-AnyFormat = FloatFormat | MachineFloat | BlockFormat
-"""A format of any family, which a space keeps as its text."""
-
 LIMIT: Final = 10**6
 """Number of configurations of a space at most: each takes part in every prediction."""
-
-_BUILTINS: Final[tuple[tuple[tuple[type, ...], Callable[[Any], Value]], ...]] = (
-    ((bool, np.bool_), bool),  # before int, which bool is too
-    ((str,), str.__str__),  # the text itself, of enumerations too
-    ((int, np.integer), int),
-    ((float, np.floating), float),
-)
-"""What a value may be, and the builtin that every storage keeps in its place."""
 
 _SHOWN: Final = 8
 """So many values are shown in a message at most."""
@@ -60,8 +46,7 @@ class ConfigurationSpace:
         choices: The values of every tuned name, in order. Values of ``format_a`` and
             ``format_b`` are formats (text or :class:`FloatFormat`), all others strings, ints,
             floats and truth values, such as ``{"learning_rate": [0.01, 0.001]}``. NumPy's
-            become Python's own; formats of any family become text under the names that
-            :meth:`Recipe.hardware` takes.
+            become Python's own; formats of any family become text under the names of formats.
 
     Raises:
         ValueError: No name, an empty or repeated choice, a value of another type, a format
@@ -83,7 +68,7 @@ class ConfigurationSpace:
             if isinstance(values, str) or not isinstance(values, Iterable):
                 raise ValueError(f"choices[{name!r}] must be a list of values; got {values!r}")
             # What is too long is not read to its end.
-            plain = tuple(_plain(name, value) for value in islice(values, LIMIT + 1))
+            plain = tuple(builtin_value(name, value) for value in islice(values, LIMIT + 1))
             if not plain:
                 raise ValueError(f"choices[{name!r}] must hold at least one value; got none")
             if len(plain) > LIMIT:
@@ -130,6 +115,36 @@ class ConfigurationSpace:
         (132, 'int2@256/minmax')
         """
         return cls({"activations": ACTIVATIONS, "states": STATES, "master": MASTERS})
+
+    @classmethod
+    def assignments(
+        cls,
+        low: Iterable[AnyFormat | str] = ("1-3-1", "1-3-2"),
+        high: Iterable[AnyFormat | str] = ("1-4-3",),
+        format_b: Iterable[AnyFormat | str] = ("1-6-9",),
+        *,
+        demotion: Iterable[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+        order: Iterable[str] = ("decreasing",),
+        promotion: Iterable[str] = ("off",),
+    ) -> Self:
+        """Precision assignments: which tensors have which of two formats.
+
+        The product of all choices. Some may come to one assignment, as all low formats do where
+        nothing is demoted (:func:`~optuna_peppp.configurations.assignments.classes`).
+
+        Args:
+            low: Formats of demoted weights, activations and their gradients.
+            high: Formats of those that are not demoted.
+            format_b: Formats of the optimizer, of input and of logits, as Format B is.
+            demotion: As for :class:`~optuna_peppp.configurations.assignments.Rule`.
+            order: As above.
+            promotion: As above, as text, and ``"off"`` for none.
+
+        >>> len(ConfigurationSpace.assignments())
+        12
+        """
+        choices = {"format_low": low, "format_high": high, "format_b": format_b}
+        return cls({**choices, "demotion": demotion, "order": order, "promotion": promotion})
 
     @property
     def choices(self) -> dict[str, tuple[Value, ...]]:
@@ -250,14 +265,14 @@ class ConfigurationSpace:
         """The format of every role in one configuration.
 
         Raises:
-            ValueError: The space tunes neither ``format_a`` and ``format_b`` nor what
-                :meth:`Recipe.hardware` takes, or a choice is no format.
+            ValueError: The space tunes other names than
+                :func:`~optuna_peppp.configurations.hardware.recipe_of` reads, or a choice is no
+                format.
             IndexError: ``index`` is not between 0 and ``len(self) - 1``.
         """
         if not names_formats(self.names):
             raise ValueError(
-                f"the space must tune {' and '.join(FORMAT_NAMES)}, or some of "
-                f"{', '.join(HARDWARE_NAMES)}, to give a recipe; it tunes {', '.join(self.names)}"
+                f"the space must tune {WAYS}, to give a recipe; it tunes {', '.join(self.names)}"
             )
         return recipe_of(self.params(index))
 
@@ -274,24 +289,6 @@ class ConfigurationSpace:
             name: cast(Value, trial.suggest_categorical(name, values))
             for name, values in self._choices.items()
         }
-
-
-def _plain(name: str, value: Value | AnyFormat) -> Value:
-    """The value as every storage keeps it, formats in their one spelling."""
-    if name in FORMAT_NAMES:
-        return str(value if isinstance(value, FloatFormat) else FloatFormat.parse(str(value)))
-    if name in HARDWARE_NAMES and isinstance(value, AnyFormat):
-        return str(value)
-    for kinds, builtin in _BUILTINS:
-        if isinstance(value, kinds):
-            plain = builtin(value)
-            if isinstance(plain, float) and not math.isfinite(plain):
-                raise ValueError(f"choices[{name!r}] must hold finite numbers; got {value!r}")
-            return plain
-    raise ValueError(
-        f"choices[{name!r}] must hold strings, ints, floats and truth values; got {value!r} "
-        f"of type {type(value).__name__}"
-    )
 
 
 def _shortened(values: tuple[Value, ...]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 from optuna_peppp.configurations.formats import FloatFormat
-from optuna_peppp.configurations.hardware import FORMAT_NAMES, HARDWARE_NAMES, in_order
+from optuna_peppp.configurations.hardware import FORMAT_NAMES, RECIPE_NAMES, in_order
 from optuna_peppp.configurations.space import ConfigurationSpace, Value
 from optuna_peppp.corpora.csvfile import check_text, located, read_lines, write_lines
 from optuna_peppp.corpora.fields import (
@@ -240,7 +240,7 @@ class CorpusTable:
             values = distinct_values(row.fields[name] for row in self.rows)
             if name in FORMAT_NAMES:
                 choices[name] = sorted(values, key=lambda value: FloatFormat.parse(str(value)))
-            elif len(values) > 1 or name in HARDWARE_NAMES:
+            elif len(values) > 1 or name in RECIPE_NAMES:
                 choices[name] = in_order(name, values)
         with located(self.rows[0].path, 1):
             if not choices:

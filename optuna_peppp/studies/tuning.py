@@ -11,7 +11,7 @@ import optuna
 from numpy.typing import NDArray
 
 from optuna_peppp.choices import Strategy
-from optuna_peppp.configurations.hardware import FORMAT_NAMES, HARDWARE_NAMES
+from optuna_peppp.configurations.hardware import RECIPE_NAMES
 from optuna_peppp.configurations.names import TUNABLE
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.prediction import Prediction
@@ -98,7 +98,7 @@ class Tuning:
         """
         source = Source.named(corpus, rank, meta, space)
         model, checksum = source.learn()
-        unknown = {*model.space.names} - {*FORMAT_NAMES, *HARDWARE_NAMES, *TUNABLE}
+        unknown = {*model.space.names} - {*RECIPE_NAMES, *TUNABLE}
         if unknown:
             raise ValueError(
                 f"{source} tunes {', '.join(sorted(unknown))}, which a named experiment "

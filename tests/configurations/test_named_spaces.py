@@ -73,5 +73,7 @@ def test_files_that_are_no_spaces(tmp_path: Path, text: str, problem: str) -> No
 
 
 def test_a_name_that_is_none() -> None:
-    with pytest.raises(ValueError, match=r"space must be 'paper' or 'hardware'.*mean 'hardware'"):
+    with pytest.raises(
+        ValueError, match=r"space must be 'paper', 'hardware', 'assignments'.*mean 'hardware'"
+    ):
         named_space("hardwear")

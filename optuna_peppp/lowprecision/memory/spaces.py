@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from optuna_peppp.configurations.hardware import FORMAT_NAMES, HARDWARE_NAMES
+from optuna_peppp.configurations.hardware import FORMAT_NAMES, RECIPE_NAMES
 from optuna_peppp.configurations.names import TUNABLE, Accounting, OptimizerName
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.configurations.recipe import Recipe
@@ -71,7 +71,7 @@ def usages(
 ) -> list[MemoryUsage]:
     """What :func:`memory_vector` sums up, part by part."""
     _check_names(space, model, inputs)
-    ignored = {*FORMAT_NAMES, *HARDWARE_NAMES}
+    ignored = {*RECIPE_NAMES}
     if isinstance(model, nn.Module):
         ignored |= {*TUNABLE} - {"batch_size", "optimizer"}
     counts: dict[tuple[Value, ...], Counts] = {}
@@ -118,7 +118,7 @@ def _check_names(space: ConfigurationSpace, model: object, inputs: object) -> No
     Raises:
         ValueError: There is one.
     """
-    known = {*FORMAT_NAMES, *HARDWARE_NAMES, *TUNABLE}
+    known = {*RECIPE_NAMES, *TUNABLE}
     unknown = [name for name in space.names if name not in known]
     if unknown and isinstance(model, nn.Module):
         raise ValueError(

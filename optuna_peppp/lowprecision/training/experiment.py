@@ -14,7 +14,7 @@ from torch import nn
 
 from optuna_peppp.choices import check_choice
 from optuna_peppp.configurations.data import is_own, parse_name
-from optuna_peppp.configurations.hardware import FORMAT_NAMES, HARDWARE_NAMES, recipe_of
+from optuna_peppp.configurations.hardware import RECIPE_NAMES, recipe_of
 from optuna_peppp.configurations.names import (
     NETWORKS,
     OPTIMIZER_NAMES,
@@ -234,12 +234,11 @@ class Experiment(_Holder):
         Raises:
             ValueError: Another name among ``params``, or no formats.
         """
-        names = FORMAT_NAMES if "format_a" in params else HARDWARE_NAMES
-        chosen = {name: value for name, value in params.items() if name not in names}
+        chosen = {name: value for name, value in params.items() if name not in RECIPE_NAMES}
         unknown = sorted(set(chosen) - set(TUNABLE))
         if unknown:
             raise ValueError(
-                f"params may hold {', '.join(names)} and {', '.join(TUNABLE)}; got {unknown}"
+                f"params may hold {', '.join((*RECIPE_NAMES, *TUNABLE))}; got {unknown}"
             )
         settings = replace(self, **chosen)  # type: ignore[arg-type]
         if self.train is not None:
