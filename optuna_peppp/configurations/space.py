@@ -129,8 +129,8 @@ class ConfigurationSpace:
     ) -> Self:
         """Precision assignments: which tensors have which of two formats.
 
-        The product of all choices. Some may come to one assignment, as all low formats do where
-        nothing is demoted (:func:`~optuna_peppp.configurations.assignments.classes`).
+        The product of all choices. Some come to one assignment, as all low formats do where nothing
+        is demoted.
 
         Args:
             low: Formats of demoted weights, activations and their gradients.

@@ -71,10 +71,13 @@ class Assigned(nn.Module):
         of_weights, of_activations = map(overflow_of, formats)
         overflow = [of_weights] * len(names) + [of_activations] * len(groups.sites)
         sites = range(len(groups.sites))
+        low_weights = [name in assignment.weights for name in names]
+        low_activations = [number in assignment.activations for number in sites]
+        self._demoted = low_weights + low_activations
         for name, values in (
-            ("low_activations", [number in assignment.activations for number in sites]),
+            ("low_activations", low_activations),
             ("low_gradients", [number in assignment.gradients for number in sites]),
-            ("low_weights", [name in assignment.weights for name in names]),
+            ("low_weights", low_weights),
             ("counts", [0.0] * len(sizes)),
             ("limits", [limit * size if size else math.inf for size in sizes]),
             ("overflow", overflow),
@@ -129,6 +132,14 @@ class Assigned(nn.Module):
             for place, weight in enumerate(weights):
                 self._count(place, [weight])
         return self.low_weights
+
+    def promoted(self) -> tuple[str, ...]:
+        """Names of the parameters, and of the modules whose outputs, lost the lower format."""
+        self.begin(counting=False)
+        low = [*self.low_weights.tolist(), *self.low_activations.tolist()]
+        names = [*self._names, *(name for name, _ in self._made)]
+        lost = zip(names, self._demoted, low, strict=True)
+        return tuple(dict.fromkeys(name for name, before, after in lost if before and not after))
 
     def _count(self, place: int, values: Sequence[Any]) -> None:
         limit = self.overflow[place]

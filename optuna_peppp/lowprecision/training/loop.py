@@ -36,12 +36,15 @@ class TrainingResult:
         diverged: Whether the loss became NaN or infinite; then ``error`` is that of the network
             as it stood at the end of that epoch.
         epochs: Epochs trained.
+        promoted: Names of the parameters, and of the modules whose outputs, were promoted to the
+            higher format of the recipe's rule, since too many of their numbers overflowed.
     """
 
     error: float
     errors: tuple[float, ...]
     diverged: bool
     epochs: int
+    promoted: tuple[str, ...] = ()
 
 
 def train(
@@ -149,8 +152,15 @@ def train(
         if on_epoch is not None:
             on_epoch(epoch)
         if diverged:
-            return TrainingResult(errors[-1], (errors[-1],), True, epoch)
-    return TrainingResult(sum(errors) / len(errors), tuple(errors), False, epochs)
+            return TrainingResult(errors[-1], (errors[-1],), True, epoch, _promoted(network))
+    error = sum(errors) / len(errors)
+    return TrainingResult(error, tuple(errors), False, epochs, _promoted(network))
+
+
+def _promoted(network: nn.Module) -> tuple[str, ...]:
+    """What was promoted in a training."""
+    assigned = network.assigned if isinstance(network, LowPrecisionModule) else None
+    return () if assigned is None else assigned.promoted()
 
 
 def _check(learning_rate: float, epochs: int, batch_size: int, averaged_epochs: int) -> None:

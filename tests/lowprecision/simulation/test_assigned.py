@@ -156,6 +156,7 @@ def test_what_overflows_is_promoted_for_good_from_the_next_step_on() -> None:
     for _ in range(2):
         module(torch.zeros(512, 4))
         assert assigned.low_activations.tolist() == [True, True, False, True]
+    assert assigned.promoted() == ("1",)
 
 
 @pytest.mark.parametrize(
