@@ -8,9 +8,10 @@ the paper's ``format_a`` and ``format_b``, or ``activations``, ``gradients``, ``
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final, TypeVar
 
-from optuna_peppp.configurations.names import Rounding
+from optuna_peppp.configurations.names import Rounding, Sites
 from optuna_peppp.configurations.recipe import Recipe
 
 T = TypeVar("T")
@@ -54,12 +55,15 @@ def names_formats(names: Iterable[str]) -> bool:
     return not hardware if paper == {*FORMAT_NAMES} else bool(hardware) and not paper
 
 
-def recipe_of(params: Mapping[str, object], rounding: Rounding = "nearest") -> Recipe:
+def recipe_of(
+    params: Mapping[str, object], rounding: Rounding = "nearest", sites: Sites = "modules"
+) -> Recipe:
     """The recipe of a configuration; names that are no formats are ignored.
 
     Args:
         params: The configuration's choices by name, formats as text.
         rounding: How the paper's formats are rounded to; other recipes say it themselves.
+        sites: Whose outputs are rounded.
 
     Raises:
         ValueError: The names are not those of one of the two ways, or a text is no format.
@@ -70,5 +74,8 @@ def recipe_of(params: Mapping[str, object], rounding: Rounding = "nearest") -> R
             f"{', '.join(HARDWARE_NAMES)}, to have a recipe; it names {', '.join(params)}"
         )
     if "format_a" in params:
-        return Recipe.paper(str(params["format_a"]), str(params["format_b"]), rounding)
-    return Recipe.hardware(**{name: str(params[name]) for name in HARDWARE_NAMES if name in params})
+        recipe = Recipe.paper(str(params["format_a"]), str(params["format_b"]), rounding)
+    else:
+        given = {name: str(params[name]) for name in HARDWARE_NAMES if name in params}
+        recipe = Recipe.hardware(**given)
+    return replace(recipe, sites=sites)

@@ -15,7 +15,7 @@ from optuna_peppp.choices import check_choice
 from optuna_peppp.configurations.blocks import NVFP4, BlockFormat, MinMax
 from optuna_peppp.configurations.formats import Format, MachineFloat
 from optuna_peppp.configurations.loss_scale import DynamicLossScale, LossScale, check_loss_scale
-from optuna_peppp.configurations.names import ROUNDINGS, Rounding
+from optuna_peppp.configurations.names import ROUNDINGS, SITES, Rounding, Sites
 from optuna_peppp.configurations.notation import parse_format
 from optuna_peppp.configurations.roles import KEPT, ROLES, Exemption, Formats, Kept, Kind, Role
 
@@ -40,9 +40,13 @@ class Recipe(Mapping[Role | Kept, Format]):
         small: Tensors of fewer numbers keep their optimizer state (``momentum``) in float32.
         transient_gradients: Whether the update runs as soon as a weight gradient arrives, so that
             memory holds one tensor's at a time.
+        sites: Whose outputs are activations and rounded: those of ``"modules"``, or, with
+            ``"operators"``, also what functions compute between them: residual sums, attention
+            scores and products, ``F.relu``, concatenations. ``dataclasses.replace(recipe,
+            sites="operators")`` makes this choice for any recipe.
 
     Raises:
-        ValueError: A role is none, or the loss scale is no positive number.
+        ValueError: A role or ``sites`` is none, or the loss scale is no positive number.
 
     >>> recipe = Recipe.named("mxfp8")
     >>> str(recipe["activations"]), str(recipe["accumulators"])
@@ -55,11 +59,13 @@ class Recipe(Mapping[Role | Kept, Format]):
     exemptions: tuple[Exemption, ...] = ()
     small: int = 0
     transient_gradients: bool = False
+    sites: Sites = "modules"
 
     def __post_init__(self) -> None:
         for role in (*self.formats, *self.stochastic):
             check_choice("role", role, (*ROLES, *KEPT))
         check_loss_scale(self.loss_scale)
+        check_choice("sites", self.sites, SITES)
         # In one order, and out of the caller's hands.
         formats = {role: self.formats[role] for role in (*ROLES, *KEPT) if role in self.formats}
         object.__setattr__(self, "formats", formats)
@@ -193,7 +199,7 @@ class Recipe(Mapping[Role | Kept, Format]):
         return hash(self._key())
 
     def _key(self) -> tuple[object, ...]:
-        rest = self.loss_scale, self.exemptions, self.small, self.transient_gradients
+        rest = self.loss_scale, self.exemptions, self.small, self.transient_gradients, self.sites
         return tuple(self.formats.items()), self.stochastic, *rest
 
     def rounds_state(self, numbers: int) -> bool:

@@ -4,6 +4,9 @@ The last module of a network need not return the network's output: its logits ma
 container, reshaped, or given to a softmax, and there may be several. A call computes logits when
 its result reaches the output, and no other call of a module reads it. To find out, the network
 runs once, without data, on a copy, and every operation hands on from which calls its inputs came.
+
+Operators compute logits in the same way where they are sites; of these, products read as modules
+do. Those that no parameter, no input of numbers and no module had a part in are constants.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -29,17 +32,33 @@ from optuna_peppp.lowprecision.compatibility import (
     storage_key,
     tree_leaves,
 )
+from optuna_peppp.lowprecision.rounding.operators import (
+    PRODUCTS,
+    Operators,
+    is_opaque,
+    name_of,
+    opaque_modules,
+)
 from optuna_peppp.lowprecision.simulation.fast_paths import without_fast_paths
-from optuna_peppp.lowprecision.simulation.sites import Call
-from optuna_peppp.lowprecision.simulation.straight_through import leaves_of, map_leaves
+from optuna_peppp.lowprecision.simulation.sites import Call, Roles
+from optuna_peppp.lowprecision.simulation.straight_through import (
+    has_numbers,
+    is_rounded,
+    leaves_of,
+    map_leaves,
+)
+
+_GIVEN: Final[Call] = ("", -1)
+"""Stands for the parameters and the inputs of a network."""
 
 
-def calls_of_logits(module: nn.Module, inputs: Any) -> frozenset[Call]:
-    """The calls of submodules that compute the logits.
+def roles_of(module: nn.Module, inputs: Any, operators: bool = False) -> Roles:
+    """Which calls of submodules compute the logits.
 
     Args:
         module: A network; left as it is.
         inputs: Its positional and its named inputs.
+        operators: Whether operators are sites, too.
 
     Returns:
         The calls; none where the network runs neither without data nor on a copy.
@@ -48,13 +67,13 @@ def calls_of_logits(module: nn.Module, inputs: Any) -> frozenset[Call]:
     for mode in (given or FakeTensorMode(allow_non_fake_inputs=True), None):
         try:
             with _unseen(), torch.random.fork_rng(enabled=mode is None):
-                return _run(module, inputs, mode)
+                return _run(module, inputs, mode, operators)
         except Exception:  # a network may need what this pass has not got: values, itself
             continue
-    return frozenset()
+    return Roles()
 
 
-def _run(module: nn.Module, inputs: Any, mode: FakeTensorMode | None) -> frozenset[Call]:
+def _run(module: nn.Module, inputs: Any, mode: FakeTensorMode | None, operators: bool) -> Roles:
     def without_data(x: Any, index: int = 0) -> Any:
         if mode is None or not isinstance(x, Tensor) or isinstance(x, FakeTensor):
             return x
@@ -66,16 +85,21 @@ def _run(module: nn.Module, inputs: Any, mode: FakeTensorMode | None) -> frozens
         kept += [*module.parameters(), *module.buffers()]
     copied = copy.deepcopy(module, {id(x): without_data(x) for x in kept})
     positional, named = map_leaves(without_data, inputs)[0]
-    flow = _Flow()
+    flow = _Flow(opaque_modules(copied) if operators else None)
+    if operators:
+        flow.given((positional, named, list(copied.parameters())))
     for name, submodule in copied.named_modules():
         # The user's own may keep what they see.
         submodule._forward_hooks.clear()
         submodule._forward_pre_hooks.clear()
         if submodule is not copied:
+            submodule.register_forward_pre_hook(partial(flow.enter, name))
             submodule.register_forward_hook(partial(flow.call, name))
-    with without_fast_paths(copied), mode or nullcontext(), flow:
+    seen = flow.operators or nullcontext()
+    with without_fast_paths(copied), mode or nullcontext(), flow, seen:
         output = copied(*positional, **named)
-    return frozenset(flow.sources(output) - flow.read)
+    logits = flow.sources(output) - flow.read - {_GIVEN}
+    return Roles(frozenset(logits), frozenset(flow.constants))
 
 
 @contextmanager
@@ -97,13 +121,20 @@ def _same(x: Tensor) -> Tensor:
 class _Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Keeps of every storage the calls that what it holds was computed from.
 
+    Args:
+        opaque: Modules whose functions are no operators; None where no operator is a site.
+
     Attributes:
         read: Calls whose results were read by other calls.
+        constants: Operators that computed from nothing that was given.
+        operators: Calls them, where they are sites.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, opaque: frozenset[str] | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.read: set[Call] = set()
+        self.constants: set[Call] = set()
+        self.operators = None if opaque is None else Operators(self._operate, opaque)
         self._sources: dict[int, set[Call]] = {}
         self._writes: dict[int, int] = {}
         self._written: dict[int, int] = {}
@@ -129,13 +160,51 @@ class _Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._sources.setdefault(key, set()).update(sources)
         return result
 
+    def given(self, values: Any) -> None:
+        """Tensors that what is computed from is no constant."""
+        tensors = [x for x in leaves_of(values) if isinstance(x, Tensor) and is_rounded(x)]
+        for key in self._keys(tensors):
+            self._sources[key] = {_GIVEN}
+
+    def enter(self, name: str, submodule: nn.Module, inputs: Any) -> None:
+        """A forward hook, before a module runs."""
+        if self.operators is not None:
+            self.operators.enter(name)
+
     def call(self, name: str, submodule: nn.Module, inputs: Any, output: Any) -> None:
         """A forward hook: the output of this call comes from it, and from nothing else."""
+        if self.operators is not None:
+            self.operators.pause()
+        self._call(name, output, _hands_on(submodule, self.operators))
+        if self.operators is not None:
+            self.operators.leave(name)
+
+    def _operate(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls an operator: what it returns comes from it, too."""
+        result = function(*args, **kwargs)
+        if not has_numbers(result):
+            return result
+        if name_of(function) in PRODUCTS:
+            constant = not self.sources((args, kwargs))
+            call = self._call("", result, False)
+        else:
+            call = "", self._calls.get("", 0)
+            self._calls[""] = call[1] + 1
+            constant = not self.sources(result)
+            for key in self._keys(result):
+                self._sources.setdefault(key, set()).add(call)
+            self._last = result
+        if constant:
+            self.constants.add(call)
+            for key in self._keys(result):
+                self._sources[key] = set()
+        return result
+
+    def _call(self, name: str, output: Any, hands_on: bool) -> Call:
         call = name, self._calls.get(name, 0)
         self._calls[name] = call[1] + 1
-        container = next(submodule.children(), None) is not None
-        if output is self._last and container:
-            return
+        if output is self._last and hands_on:
+            return call
         self._last = output
         keys = self._keys(output)
         for key in keys:
@@ -147,6 +216,7 @@ class _Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.read |= sources - {call}
                 self._sources[key] = {call}
             self._written[key] = self._writes.get(key, 0)
+        return call
 
     def sources(self, values: Any) -> set[Call]:
         """The calls that tensors were computed from."""
@@ -156,3 +226,10 @@ class _Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tensors = [x for x in leaves_of(values) if isinstance(x, Tensor)]
         self._alive += [x.untyped_storage() for x in tensors]
         return list(dict.fromkeys(map(storage_key, tensors)))
+
+
+def _hands_on(module: nn.Module, operators: Operators | None) -> bool:
+    """Whether what a module returns may be what another site returned."""
+    if operators is not None:
+        return not is_opaque(module)
+    return next(module.children(), None) is not None

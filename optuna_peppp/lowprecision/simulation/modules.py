@@ -13,9 +13,10 @@ from torch.func import functional_call
 from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.lowprecision.compatibility import backward_pass
 from optuna_peppp.lowprecision.rounding.exemptions import exempt_modules, kinds_of_modules
+from optuna_peppp.lowprecision.rounding.operators import opaque_modules
 from optuna_peppp.lowprecision.rounding.scheme import Quantizer, Rounder, as_quantizer
 from optuna_peppp.lowprecision.simulation.checkpoints import Function, resumed_by
-from optuna_peppp.lowprecision.simulation.dataflow import calls_of_logits
+from optuna_peppp.lowprecision.simulation.dataflow import roles_of
 from optuna_peppp.lowprecision.simulation.fast_paths import without_fast_paths
 from optuna_peppp.lowprecision.simulation.keeping import (
     abandoned_where_it_fails,
@@ -23,7 +24,7 @@ from optuna_peppp.lowprecision.simulation.keeping import (
     ended,
     with_kept,
 )
-from optuna_peppp.lowprecision.simulation.sites import Call, OutputRounding
+from optuna_peppp.lowprecision.simulation.sites import OutputRounding, Roles
 from optuna_peppp.lowprecision.simulation.straight_through import (
     leaves_of,
     rounded,
@@ -36,8 +37,10 @@ class LowPrecisionModule(nn.Module):
 
     Weights, the network's input, the output of every submodule and the gradients of those
     outputs are rounded as the quantizer's recipe says; in training and in evaluation alike.
-    Rounding happens at module boundaries: what a ``forward`` computes with plain functions
-    between two modules stays float32 until the next one returns.
+    What a ``forward`` computes with plain functions between two modules stays float32 until the
+    next one returns, unless the recipe has operators as sites: then the result of every function
+    that computes is rounded, and its gradient, the scores and probabilities of attention among
+    them. PyTorch's modules without submodules (an LSTM) compute as one, as fused kernels do.
 
     The logits are what the last modules return: those whose results reach the network's output
     by functions only, be it inside a container, as a view, or through a softmax; and the output
@@ -63,9 +66,11 @@ class LowPrecisionModule(nn.Module):
         self.quantizer = as_quantizer(quantizer)
         self.module = module
         self._exempt = exempt_modules(kinds_of_modules(module), self.quantizer.recipe)
-        self.outputs = OutputRounding(self._exempt)
+        self._operators = self.quantizer.recipe.sites == "operators"
+        opaque = opaque_modules(module) if self._operators else None
+        self.outputs = OutputRounding(self._exempt, opaque)
         # They differ where a network has outputs for its training alone.
-        self._logits: dict[bool, frozenset[Call]] = {}
+        self._roles: dict[bool, Roles] = {}
 
     def forward(self, *inputs: Any, **named_inputs: Any) -> Any:
         """Calls the module on inputs of any structure; its output is the logits.
@@ -77,7 +82,7 @@ class LowPrecisionModule(nn.Module):
         gradients = torch.is_grad_enabled()
         # Tensors made in inference mode have no version, which tells of a change in place.
         with torch.inference_mode(False), torch.set_grad_enabled(gradients):
-            self._find_logits((inputs, named_inputs))
+            self._find_roles((inputs, named_inputs))
             rounder = self.quantizer.rounder(self._device((inputs, named_inputs)))
             if rounder.keys is not None and self.quantizer.generator is not None:
                 _refuse_recomputation()
@@ -96,20 +101,23 @@ class LowPrecisionModule(nn.Module):
         keeps = rounder.rounds("saved") and torch.is_grad_enabled()
         try:
             weights = rounded_weights(rounder, dict(self.module.named_parameters()), self._exempt)
-            logits = self._logits.get(self.module.training, frozenset())
-            outputs.begin(rounder, logits, weights, keeps)
+            roles = self._roles.get(self.module.training, Roles())
+            state = list(self.module.buffers()) if self._operators else []
+            outputs.begin(rounder, roles, weights, state, keeps)
             given = begun((inputs, named_inputs)) if keeps else (inputs, named_inputs)
             inputs, named_inputs = arguments = rounded(rounder, given, "input", None)
             if keeps:
                 inputs, named_inputs = with_kept(rounder, given, arguments, "input")
-            output = outputs.finish(functional_call(self.module, weights, inputs, named_inputs))
+            with outputs.operators():
+                output = functional_call(self.module, weights, inputs, named_inputs)
+            output = outputs.finish(output)
             return ended(output) if keeps else output
         finally:
             outputs.end()
 
-    def _find_logits(self, inputs: Any) -> None:
-        if self.module.training not in self._logits and self.quantizer.recipe:
-            self._logits[self.module.training] = calls_of_logits(self.module, inputs)
+    def _find_roles(self, inputs: Any) -> None:
+        if self.module.training not in self._roles and self.quantizer.recipe:
+            self._roles[self.module.training] = roles_of(self.module, inputs, self._operators)
 
     def _bookmark(self) -> Callable[[Function], Function]:
         """Functions that are called as if the pass stood where it stands now."""
