@@ -197,8 +197,12 @@ def _probabilities(scores: Tensor, seen: Tensor | None) -> Tensor:
 
 
 def _looked_into(function: Any) -> Function:
-    """A function of Python whose own functions are seen: one that asks nobody to stand for it."""
-    names = {**function.__globals__, "has_torch_function": _never}
+    """A function of Python whose own functions are seen: one that asks nobody to stand for it.
+
+    A check whose message is a closure, which no graph can hold, is left to the operation it guards.
+    """
+    others = {"has_torch_function": _never, "_check_key_padding_mask": _never}
+    names = {**function.__globals__, **others}
     copied = types.FunctionType(
         function.__code__, names, function.__name__, function.__defaults__, function.__closure__
     )
@@ -206,7 +210,7 @@ def _looked_into(function: Any) -> Function:
     return copied
 
 
-def _never(tensors: Any) -> bool:
+def _never(*values: Any) -> bool:
     return False
 
 
