@@ -5,7 +5,7 @@ residual sums are functions, and a text classifier of two encoder layers (width 
 32 sequences of 32 tokens, whose attention, residual sums and ReLU are. Both round stochastically
 in 1-4-3 / 1-6-9, at modules and at operators, eagerly and compiled, and take turns in one process,
 in a new order each time: medians over turns, of the time and of its ratio in the same turn. Before,
-the compiled step is checked to train as the eager one does.
+the first compiled step is checked to find the loss that an eager one finds.
 
     python -m benchmarks.speed.operators [--quick]
 """
@@ -42,7 +42,7 @@ TURN: Final = 0.2
 TURNS, QUICK_TURNS = 15, 3
 NETWORKS: Final = ("resnet20", "transformer")
 TOLERANCE: Final = 0.02
-"""Between the losses of an eager and a compiled training, relative, after three steps: sums in
+"""Between the losses of an eager step and a compiled one at equal weights, relative: sums in
 another order let single roundings fall to the other side."""
 
 Name = tuple[Backend, Sites]
@@ -96,7 +96,7 @@ def measure(network: str, quick: bool) -> list[Row]:
     for name in names:
         step, *batch = training(network, name)
         begin = time.perf_counter()
-        losses[name] = [float(step(*batch)) for _ in range(3)][-1]
+        losses[name] = [float(step(*batch)) for _ in range(3)][1]
         compiling[name] = time.perf_counter() - begin
         once = seconds(partial(step, *batch), 1)
         calls[name] = partial(seconds, partial(step, *batch), max(1, round(TURN / once)))
