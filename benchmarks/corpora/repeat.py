@@ -77,6 +77,7 @@ def measure(row: Row, seed: int, data: Path) -> dict[str, str]:
         batch_size=int(fields["batch_size"]),
         learning_rate=float(fields["learning_rate"]),
         rounding=fields["rounding"],  # type: ignore[arg-type]
+        sites=fields.get("sites") or "modules",  # type: ignore[arg-type]
         seed=seed,
     )
     start = time.perf_counter()

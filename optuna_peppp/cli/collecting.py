@@ -24,6 +24,7 @@ from optuna_peppp.cli.options import (
     ScheduleOption,
     SchemeOption,
     Seed,
+    SitesOption,
     Space,
     Threads,
     TrainOption,
@@ -93,6 +94,7 @@ def collect(
     schedule: ScheduleOption = "constant",
     train: TrainOption = None,
     rounding: RoundingOption = "stochastic",
+    sites: SitesOption = "modules",
     image_size: ImageSize = None,
     fraction: Fraction = None,
     scheme: SchemeOption = "uniform",
@@ -141,6 +143,7 @@ def collect(
                 train=train,
                 optimizer=optimizer,
                 rounding=rounding,
+                sites=sites,
                 seed=seed,
                 device=device,
             )

@@ -12,6 +12,7 @@ from optuna_peppp.cli.options import (
     BatchSize,
     NetworkOption,
     OptimizerOption,
+    SitesOption,
     Space,
     choice,
     integer,
@@ -62,6 +63,7 @@ def memory(
             help="What counts: see `training_memory`.",
         ),
     ] = "saved-tensors",
+    sites: SitesOption = "modules",
 ) -> None:
     """Print the computed memory of every configuration of a network, as CSV in bytes.
 
@@ -89,6 +91,7 @@ def memory(
             accounting,
             inputs=inputs,
             optimizer=optimizer,
+            sites=sites,
         )
         names = [f"{name}_choice" if name in _PARTS else name for name in tuned.names]
         lines = [",".join((*names, *_PARTS))]

@@ -16,9 +16,11 @@ from optuna_peppp.configurations.names import (
     OPTIMIZER_NAMES,
     ROUNDINGS,
     SCHEDULES,
+    SITES,
     OptimizerName,
     Rounding,
     Schedule,
+    Sites,
 )
 from optuna_peppp.numerals import parse_integer, parse_number
 
@@ -122,6 +124,14 @@ RoundingOption = Annotated[
         parser=choice("rounding", ROUNDINGS),
         metavar=listed(ROUNDINGS),
         help="How numbers are rounded.",
+    ),
+]
+SitesOption = Annotated[
+    Sites,
+    typer.Option(
+        parser=choice("sites", SITES),
+        metavar=listed(SITES),
+        help="Whose outputs are rounded: those of modules, or also of functions between them.",
     ),
 ]
 OptimizerOption = Annotated[

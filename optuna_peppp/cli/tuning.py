@@ -25,6 +25,7 @@ from optuna_peppp.cli.options import (
     RoundingOption,
     ScheduleOption,
     Seed,
+    SitesOption,
     Space,
     Storage,
     StrategyOption,
@@ -101,6 +102,7 @@ def tune(
     schedule: ScheduleOption = "constant",
     train: TrainOption = None,
     rounding: RoundingOption = "stochastic",
+    sites: SitesOption = "modules",
     image_size: ImageSize = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -173,6 +175,7 @@ def tune(
             optimizer=optimizer,
             learning_rate=learning_rate,
             rounding=rounding,
+            sites=sites,
             seed=seed,
             device=device,
         )

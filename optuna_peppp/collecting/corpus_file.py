@@ -21,6 +21,7 @@ MORE: Final = (
     "optimizer",
     "schedule",
     "rounding",
+    "sites",
     "batch_size",
     "image_size",
     "momentum",

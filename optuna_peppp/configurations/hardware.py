@@ -13,9 +13,10 @@ A configuration names its formats in one of three ways, from which :func:`recipe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final, TypeVar
 
-from optuna_peppp.configurations.names import Rounding
+from optuna_peppp.configurations.names import Rounding, Sites
 from optuna_peppp.configurations.recipe import Recipe
 
 T = TypeVar("T")
@@ -81,13 +82,16 @@ WAYS: Final = (
 """The names of the three ways, in words."""
 
 
-def recipe_of(params: Mapping[str, object], rounding: Rounding = "nearest") -> Recipe:
+def recipe_of(
+    params: Mapping[str, object], rounding: Rounding = "nearest", sites: Sites = "modules"
+) -> Recipe:
     """The recipe of a configuration; names that are no formats are ignored.
 
     Args:
         params: The configuration's choices by name, formats as text.
         rounding: How the paper's formats, and those of an assignment with ``format_b``, are rounded
             to; other recipes say it themselves.
+        sites: Whose outputs are rounded.
 
     Raises:
         ValueError: The names are not those of one of the three ways, or a text is no format.
@@ -96,11 +100,14 @@ def recipe_of(params: Mapping[str, object], rounding: Rounding = "nearest") -> R
         raise ValueError(
             f"a configuration must name {WAYS}, to have a recipe; it names {', '.join(params)}"
         )
-    if "format_low" in params:
-        return _assigned(params, rounding)
     if "format_a" in params:
-        return Recipe.paper(str(params["format_a"]), str(params["format_b"]), rounding)
-    return Recipe.hardware(**{name: str(params[name]) for name in HARDWARE_NAMES if name in params})
+        recipe = Recipe.paper(str(params["format_a"]), str(params["format_b"]), rounding)
+    elif "format_low" in params:
+        recipe = _assigned(params, rounding)
+    else:
+        given = {name: str(params[name]) for name in HARDWARE_NAMES if name in params}
+        recipe = Recipe.hardware(**given)
+    return replace(recipe, sites=sites)
 
 
 def _assigned(params: Mapping[str, object], rounding: Rounding) -> Recipe:

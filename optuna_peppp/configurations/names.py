@@ -22,11 +22,15 @@ Backend = Literal["compiled", "eager", "qpytorch"]
 Accounting = Literal["saved-tensors", "paper", "assignment"]
 """What counts as memory."""
 
+Sites = Literal["modules", "operators"]
+"""Whose outputs are rounded: those of modules, or also those of functions between them."""
+
 NETWORKS: Final[tuple[Network, ...]] = get_args(Network)
 ROUNDINGS: Final[tuple[Rounding, ...]] = get_args(Rounding)
 BACKENDS: Final[tuple[Backend, ...]] = get_args(Backend)
 ACCOUNTINGS: Final[tuple[Accounting, ...]] = get_args(Accounting)
 OPTIMIZER_NAMES: Final[tuple[OptimizerName, ...]] = get_args(OptimizerName)
+SITES: Final[tuple[Sites, ...]] = get_args(Sites)
 SCHEDULES: Final[tuple[Schedule, ...]] = get_args(Schedule)
 
 TUNABLE: Final = (

@@ -16,7 +16,7 @@ from optuna_peppp.configurations.assignments import Rule
 from optuna_peppp.configurations.blocks import NVFP4, BlockFormat, MinMax
 from optuna_peppp.configurations.formats import FloatFormat, Format, MachineFloat
 from optuna_peppp.configurations.loss_scale import DynamicLossScale, LossScale, check_loss_scale
-from optuna_peppp.configurations.names import ROUNDINGS, Rounding
+from optuna_peppp.configurations.names import ROUNDINGS, SITES, Rounding, Sites
 from optuna_peppp.configurations.notation import parse_format
 from optuna_peppp.configurations.roles import KEPT, ROLES, Exemption, Formats, Kept, Kind, Role
 
@@ -43,10 +43,14 @@ class Recipe(Mapping[Role | Kept, Format]):
             memory holds one tensor's at a time.
         rule: Which weights, activations and gradients of activations have a higher format than
             that of their role; None for none.
+        sites: Whose outputs are activations and rounded: those of ``"modules"``, or, with
+            ``"operators"``, also what functions compute between them: residual sums, attention
+            scores and products, ``F.relu``, concatenations. ``dataclasses.replace(recipe,
+            sites="operators")`` makes this choice for any recipe.
 
     Raises:
-        ValueError: A role is none, the loss scale is no positive number, or the rule promotes
-            tensors whose format cannot overflow.
+        ValueError: A role or ``sites`` is none, the loss scale is no positive number, or the rule
+            promotes tensors whose format cannot overflow.
 
     >>> recipe = Recipe.named("mxfp8")
     >>> str(recipe["activations"]), str(recipe["accumulators"])
@@ -60,6 +64,7 @@ class Recipe(Mapping[Role | Kept, Format]):
     small: int = 0
     transient_gradients: bool = False
     rule: Rule | None = None
+    sites: Sites = "modules"
 
     def __post_init__(self) -> None:
         for role in (*self.formats, *self.stochastic):
@@ -73,6 +78,7 @@ class Recipe(Mapping[Role | Kept, Format]):
                         f"promotion must be None with {role} in {fmt}, whose numbers share a scale "
                         f"and do not overflow; got {self.rule.promotion!r}"
                     )
+        check_choice("sites", self.sites, SITES)
         # In one order, and out of the caller's hands.
         formats = {role: self.formats[role] for role in (*ROLES, *KEPT) if role in self.formats}
         object.__setattr__(self, "formats", formats)
@@ -248,8 +254,8 @@ class Recipe(Mapping[Role | Kept, Format]):
         return hash(self._key())
 
     def _key(self) -> tuple[object, ...]:
-        rest = self.loss_scale, self.exemptions, self.small, self.transient_gradients, self.rule
-        return tuple(self.formats.items()), self.stochastic, *rest
+        rest = self.exemptions, self.small, self.transient_gradients, self.rule, self.sites
+        return tuple(self.formats.items()), self.stochastic, self.loss_scale, *rest
 
     def rounds_state(self, numbers: int) -> bool:
         """Whether the optimizer state of a tensor of so many numbers is rounded.

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import Final
 
 Call = tuple[str, int]
-"""A module's name, and how often it had been called before in the pass."""
+"""A module's name, and how often it had been called before in the pass; operators have none."""
 
-INPUT: Final[Call] = "", 0
+INPUT: Final[Call] = "", -1
 """What stands for the call that makes the input."""
 
 

@@ -25,6 +25,9 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,  # makes them, to run a network for nothing but its shapes
     unset_fake_temporarily,  # leaves the mode of a caller, whose tensors would be in the way
 )
+from torch.overrides import (
+    _pop_mode_temporarily as without_function_mode,  # calls functions past the innermost mode
+)
 from torch.utils import checkpoint  # see checkpoint_classes
 from torch.utils._python_dispatch import (
     TorchDispatchMode,  # sees every operation of a pass
@@ -69,6 +72,7 @@ __all__ = [
     "tree_leaves",
     "tree_unflatten",
     "unset_fake_temporarily",
+    "without_function_mode",
 ]
 
 FAKE_TENSOR_LOG: Final = "torch._subclasses.fake_tensor"

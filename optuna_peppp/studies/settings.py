@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-UNTOLD: Final[Mapping[str, Any]] = {"optimizer": "sgd", "schedule": "constant", "train": None}
+UNTOLD: Final[Mapping[str, Any]] = {
+    "optimizer": "sgd",
+    "schedule": "constant",
+    "train": None,
+    "sites": "modules",
+}
 """What studies were measured with that do not tell it: those of older versions."""
 
 

@@ -92,7 +92,8 @@ def test_tune_an_own_training_of_tokens(folder: Path, invoke: Callable[..., Resu
     assert sorted(told) == sorted(2 * expected)
     rows = json.loads((folder / "out.json").read_text())["configurations"]
     assert {(row["format_a"], row["error"]) for row in rows} == {("1-3-1", 0.5), ("1-4-3", 0.25)}
-    for change in ("--schedule=cosine", "--train=own_tokens:no_error", "--weight-decay=0"):
+    changes = ("--schedule=cosine", "--train=own_tokens:no_error")
+    for change in (*changes, "--sites=operators", "--weight-decay=0"):
         name = change[2:].partition("=")[0].replace("-", "_")
         result = invoke("tune", *own, *more, *stored, change, code=2)
         assert f"measures with {name} " in result.output
@@ -158,6 +159,7 @@ def test_memory_of_own_inputs(folder: Path, invoke: Callable[..., Result]) -> No
         ("--train digits", "train must be package.module:function"),
         ("--data own_else:data", "there is no module own_else"),
         ("--schedule linear", "schedule must be"),
+        ("--sites operator", "sites must be"),
         ("--momentum -1", "momentum must be a number, at least 0 and finite; got -1.0"),
     ],
 )

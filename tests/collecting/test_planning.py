@@ -72,6 +72,7 @@ def test_the_plan_holds_every_configuration_of_every_experiment(tmp_path: Path) 
         "schedule": "constant",
         "train": None,
         "rounding": "nearest",
+        "sites": "modules",
         "test_fraction": 0.2,
         "format_a": ["1-4-3", "1-5-3"],
         "format_b": ["1-6-7", "1-6-9"],

@@ -147,6 +147,7 @@ def test_an_export_is_what_was_measured(tmp_path: Path, storage: str) -> None:
             "optimizer": "sgd",
             "schedule": "constant",
             "rounding": "stochastic",
+            "sites": "modules",
             "batch_size": "32",
             "image_size": "8",
             "momentum": "0.9",

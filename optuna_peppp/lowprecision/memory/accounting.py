@@ -16,8 +16,10 @@ from optuna_peppp.choices import check_choice
 from optuna_peppp.configurations.names import (
     ACCOUNTINGS,
     OPTIMIZER_NAMES,
+    SITES,
     Accounting,
     OptimizerName,
+    Sites,
 )
 from optuna_peppp.configurations.precision import Precision, check_precision
 from optuna_peppp.configurations.recipe import Recipe
@@ -57,7 +59,9 @@ def training_memory(
         batch_size: Inputs a step.
         precision: The two formats, or a recipe.
         accounting: ``"saved-tensors"``: the unquantized network's forward pass runs once and
-            every float it saves for the backward pass counts once, as an activation.
+            every float it saves for the backward pass counts once, as an activation, also what
+            functions between modules save, which is rounded where operators are sites only. There
+            attention saves its scores and probabilities, else what its kernel saves.
             ``"paper"``: the accounting of the paper's authors, for torchvision's ResNets of basic
             blocks with the stem for small images; the output of every module of their quantized
             network counts twice, for itself and its gradient. ``"assignment"``: that of precision
@@ -84,7 +88,8 @@ def training_memory(
     """
     if not isinstance(precision, Recipe):
         check_precision(precision)
-    counts = count(model, input_shape, batch_size, accounting, inputs, optimizer)
+    sites = precision.sites if isinstance(precision, Recipe) else "modules"
+    counts = count(model, input_shape, batch_size, accounting, inputs, optimizer, sites)
     return counts.at(precision, scheme)
 
 
@@ -95,10 +100,12 @@ def count(
     accounting: Accounting = "saved-tensors",
     inputs: Any = None,
     optimizer: OptimizerName = "sgd",
+    sites: Sites = "modules",
 ) -> Counts:
     """What :func:`training_memory` counts, whatever the precision."""
     check_choice("accounting", accounting, ACCOUNTINGS)
     check_choice("optimizer", optimizer, OPTIMIZER_NAMES)
+    check_choice("sites", sites, SITES)
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module; got {model!r}")
     if inputs is None:
@@ -111,15 +118,18 @@ def count(
     if accounting == "paper":
         if optimizer != "sgd":
             raise ValueError(f"accounting 'paper' knows optimizer 'sgd' only; got {optimizer!r}")
+        if sites != "modules":
+            raise ValueError(f"accounting 'paper' knows sites 'modules' only; got {sites!r}")
         return _paper(model, inputs)
+    written_out = sites == "operators"
     try:
-        ran = forward_pass(model, inputs)
+        ran = forward_pass(model, inputs, written_out=written_out)
     except Exception as error:
         if input_shape is None:
             raise
         inputs = inputs.long()
         try:  # what takes no floats may take the numbers of words
-            ran = forward_pass(model, inputs)
+            ran = forward_pass(model, inputs, written_out=written_out)
         except Exception:
             raise error from None
     find = functools.cache(lambda: groups(model, inputs))

@@ -13,7 +13,7 @@ import random
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -35,6 +35,7 @@ from optuna_peppp.lowprecision.compatibility import (
     unset_fake_temporarily,
 )
 from optuna_peppp.lowprecision.memory.copies import Copier, OnCpu, WithoutData, is_hollow, is_sparse
+from optuna_peppp.lowprecision.rounding.operators import Operators, call
 
 ModuleHook = Callable[[nn.Module, Any, Any], None]
 _NEED_VALUES: Final = (DataDependentOutputException, DynamicOutputShapeException)
@@ -77,7 +78,13 @@ def floats_of(tensor: Tensor) -> int:
     return tensor.numel() * (2 if tensor.is_complex() else 1)
 
 
-def forward_pass(model: nn.Module, inputs: Any, hook: ModuleHook | None = None) -> ForwardPass:
+def forward_pass(
+    model: nn.Module,
+    inputs: Any,
+    hook: ModuleHook | None = None,
+    *,
+    written_out: bool = False,
+) -> ForwardPass:
     """Runs a copy of a network in training mode; neither the network nor its inputs change.
 
     Args:
@@ -87,6 +94,8 @@ def forward_pass(model: nn.Module, inputs: Any, hook: ModuleHook | None = None) 
             ``forward`` does not take so, is its one argument. Tensors may lie on the device
             ``meta``, and those on the CPU follow the network to its device.
         hook: Forward hook of every module of the copy.
+        written_out: Whether attention runs as the operators that it consists of, which save scores
+            and probabilities, and not in one kernel.
 
     Raises:
         ValueError: The network needs values, which a model on the device ``meta`` has not.
@@ -103,7 +112,7 @@ def forward_pass(model: nn.Module, inputs: Any, hook: ModuleHook | None = None) 
         torch.enable_grad(),
     ):
         try:
-            return _run(model, inputs, hook, WithoutData(model))
+            return _run(model, inputs, hook, WithoutData(model), written_out)
         except Exception as error:  # whatever a network raises where a tensor has no value
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             if any(map(is_hollow, [*model.parameters(), *model.buffers()])):
@@ -113,7 +122,7 @@ def forward_pass(model: nn.Module, inputs: Any, hook: ModuleHook | None = None) 
                     f"model must have data, because {type(model).__name__} asks for values "
                     f"({reason}); got parameters without data: build it on the CPU"
                 ) from error
-        result = _run(model, inputs, hook, OnCpu())
+        result = _run(model, inputs, hook, OnCpu(), written_out)
     warnings.warn(
         f"{type(model).__name__} cannot run on tensors without data ({reason}); what it saves was "
         "counted in one real forward pass of the whole batch on the CPU",
@@ -123,7 +132,9 @@ def forward_pass(model: nn.Module, inputs: Any, hook: ModuleHook | None = None) 
     return result
 
 
-def _run(model: nn.Module, inputs: Any, hook: ModuleHook | None, copier: Copier) -> ForwardPass:
+def _run(
+    model: nn.Module, inputs: Any, hook: ModuleHook | None, copier: Copier, written_out: bool
+) -> ForwardPass:
     network = copier.network(model).train()
     arguments, keywords = _arguments(network, copier.inputs(inputs))
     if hook is not None:
@@ -146,6 +157,7 @@ def _run(model: nn.Module, inputs: Any, hook: ModuleHook | None, copier: Copier)
         copier.mode,
         eager_where_compiled(),
         saved_tensors_hooks(save, lambda tensor: tensor),
+        Operators(call) if written_out else nullcontext(),
     ):
         output = network(*arguments, **keywords)
     del output

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from optuna_peppp.configurations.hardware import FORMAT_NAMES, RECIPE_NAMES
-from optuna_peppp.configurations.names import TUNABLE, Accounting, OptimizerName
+from optuna_peppp.configurations.names import TUNABLE, Accounting, OptimizerName, Sites
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.lowprecision.memory.accounting import count
@@ -31,14 +31,16 @@ def memory_vector(
     inputs: Any = None,
     optimizer: OptimizerName = "sgd",
     scheme: RoundingScheme = DEFAULT_SCHEME,
+    sites: Sites = "modules",
 ) -> NDArray[np.float64]:
     """Memory of training a network at every configuration of a space, in bytes, shape (d,).
 
-    The arguments, errors and warnings are those of :func:`training_memory`; the space must tune
-    formats, as :meth:`ConfigurationSpace.recipe` reads them. Where it tunes ``optimizer`` or
-    ``batch_size``, too, each configuration has its own, and the argument does not matter. ``model``
-    and ``inputs`` may be functions of a configuration's parameters, for choices of architecture
-    such as ``width`` and for inputs of its ``batch_size``; they must not depend on its formats.
+    The arguments, errors and warnings are those of :func:`training_memory`, with the ``sites`` of
+    every recipe; the space must tune formats, as :meth:`ConfigurationSpace.recipe` reads them.
+    Where it tunes ``optimizer`` or ``batch_size``, too, each configuration has its own, and the
+    argument does not matter. ``model`` and ``inputs`` may be functions of a configuration's
+    parameters, for choices of architecture such as ``width`` and for inputs of its ``batch_size``;
+    they must not depend on its formats.
 
     Raises:
         ValueError: The space tunes a name that is neither a format nor a setting of a training, and
@@ -54,6 +56,7 @@ def memory_vector(
         inputs=inputs,
         optimizer=optimizer,
         scheme=scheme,
+        sites=sites,
     )
     return np.array([usage.total for usage in every], dtype=float)
 
@@ -68,6 +71,7 @@ def usages(
     inputs: Any = None,
     optimizer: OptimizerName = "sgd",
     scheme: RoundingScheme = DEFAULT_SCHEME,
+    sites: Sites = "modules",
 ) -> list[MemoryUsage]:
     """What :func:`memory_vector` sums up, part by part."""
     _check_names(space, model, inputs)
@@ -88,6 +92,7 @@ def usages(
                 accounting,
                 given,
                 cast(OptimizerName, params.get("optimizer", optimizer)),
+                sites,
             )
         every.append(counts[others].at(_formats(space, index), scheme))
     return every

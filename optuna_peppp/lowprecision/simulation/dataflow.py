@@ -4,30 +4,54 @@ The last module of a network need not return the network's output: its logits ma
 container, reshaped, or given to a softmax, and there may be several. A call computes logits when
 its result reaches the output, and no other call of a module reads it. To find out, the network
 runs once, without data, on a copy, and every operation hands on from which calls its inputs came.
+
+Operators compute logits in the same way where they are sites; of these, products read as modules
+do. Those that no parameter, no input of numbers and no module had a part in are constants.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Final
 
-from torch import nn
+from torch import Tensor, nn
 
 from optuna_peppp.configurations.sites import Call
+from optuna_peppp.lowprecision.rounding.operators import (
+    PRODUCTS,
+    Operators,
+    is_opaque,
+    name_of,
+    opaque_modules,
+)
+from optuna_peppp.lowprecision.simulation.part import Roles
 from optuna_peppp.lowprecision.simulation.rehearsal import Watcher, rehearse
+from optuna_peppp.lowprecision.simulation.straight_through import (
+    has_numbers,
+    is_rounded,
+    leaves_of,
+)
+
+_GIVEN: Final[Call] = ("", -1)
+"""Stands for the parameters and the inputs of a network."""
 
 
-def calls_of_logits(module: nn.Module, inputs: Any) -> frozenset[Call]:
-    """The calls of submodules that compute the logits.
+def roles_of(module: nn.Module, inputs: Any, operators: bool = False) -> Roles:
+    """Which calls of submodules compute the logits.
 
     Args:
         module: A network; left as it is.
         inputs: Its positional and its named inputs.
+        operators: Whether operators are sites, too.
 
     Returns:
         The calls; none where the network runs neither without data nor on a copy.
     """
-    flow = rehearse(module, inputs, lambda copied: _Flow())
-    return frozenset() if flow is None else frozenset(flow.sources(flow.output) - flow.read)
+    flow = rehearse(module, inputs, _OfOperators if operators else _Flow)
+    if flow is None:
+        return Roles()
+    logits = flow.sources(flow.output) - flow.read - {_GIVEN}
+    return Roles(frozenset(logits), frozenset(flow.constants))
 
 
 class _Flow(Watcher):
@@ -35,11 +59,13 @@ class _Flow(Watcher):
 
     Attributes:
         read: Calls whose results were read by other calls.
+        constants: Operators that computed from nothing that was given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.read: set[Call] = set()
+        self.constants: set[Call] = set()
         self._sources: dict[int, set[Call]] = {}
         self._written: dict[int, int] = {}
         self._last: Any = None
@@ -51,9 +77,17 @@ class _Flow(Watcher):
                 self._sources.setdefault(key, set()).update(sources)
 
     def leave(self, call: Call, submodule: nn.Module, output: Any) -> None:
-        # The output of this call comes from it, and from nothing else.
-        container = next(submodule.children(), None) is not None
-        if output is self._last and container:
+        self.returned(call, output, next(submodule.children(), None) is not None)
+
+    def returned(self, call: Call, output: Any, hands_on: bool) -> None:
+        """The output of a call comes from it, and from nothing else.
+
+        Args:
+            call: Of a module or an operator.
+            output: Of the call.
+            hands_on: Whether it may be what another site returned.
+        """
+        if output is self._last and hands_on:
             return
         self._last = output
         for key in self.storages(output):
@@ -69,3 +103,50 @@ class _Flow(Watcher):
     def sources(self, values: Any) -> set[Call]:
         """The calls that tensors were computed from."""
         return set().union(*(self._sources.get(key, set()) for key in self.storages(values)))
+
+
+class _OfOperators(_Flow):
+    """The same where operators are sites, too."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        self._operators = Operators(self._operate, opaque_modules(network))
+        self._parameters = list(network.parameters())
+
+    def within(self) -> AbstractContextManager[object]:
+        return self._operators
+
+    def enter(self, name: str, submodule: nn.Module, inputs: Any) -> None:
+        if name:
+            self._operators.enter(name)
+            return
+        # The network itself: what is computed from its inputs is no constant.
+        given = leaves_of((inputs, self._parameters))
+        tensors = [x for x in given if isinstance(x, Tensor) and is_rounded(x)]
+        for key in self.storages(tensors):
+            self._sources[key] = {_GIVEN}
+
+    def leave(self, call: Call, submodule: nn.Module, output: Any) -> None:
+        self._operators.pause()
+        self.returned(call, output, not is_opaque(submodule))
+        self._operators.leave(call[0])
+
+    def _operate(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls an operator: what it returns comes from it, too."""
+        result = function(*args, **kwargs)
+        if not has_numbers(result):
+            return result
+        call = self.next_call("")
+        if name_of(function) in PRODUCTS:
+            constant = not self.sources((args, kwargs))
+            self.returned(call, result, hands_on=False)
+        else:
+            constant = not self.sources(result)
+            for key in self.storages(result):
+                self._sources.setdefault(key, set()).add(call)
+            self._last = result
+        if constant:
+            self.constants.add(call)
+            for key in self.storages(result):
+                self._sources[key] = set()
+        return result

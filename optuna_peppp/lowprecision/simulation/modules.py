@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from optuna_peppp.configurations.recipe import Recipe
-from optuna_peppp.configurations.sites import INPUT, Call
+from optuna_peppp.configurations.sites import INPUT
 from optuna_peppp.lowprecision.compatibility import backward_pass
 from optuna_peppp.lowprecision.rounding.exemptions import exempt_modules, kinds_of_modules
+from optuna_peppp.lowprecision.rounding.operators import opaque_modules
 from optuna_peppp.lowprecision.rounding.rounder import Rounder
 from optuna_peppp.lowprecision.rounding.scheme import Quantizer, as_quantizer
 from optuna_peppp.lowprecision.simulation.assigned import Assigned
 from optuna_peppp.lowprecision.simulation.checkpoints import Function, resumed_by
-from optuna_peppp.lowprecision.simulation.dataflow import calls_of_logits
+from optuna_peppp.lowprecision.simulation.dataflow import roles_of
 from optuna_peppp.lowprecision.simulation.fast_paths import without_fast_paths
 from optuna_peppp.lowprecision.simulation.groups import groups_of
 from optuna_peppp.lowprecision.simulation.keeping import (
@@ -27,6 +28,7 @@ from optuna_peppp.lowprecision.simulation.keeping import (
     ended,
     with_kept,
 )
+from optuna_peppp.lowprecision.simulation.part import Roles
 from optuna_peppp.lowprecision.simulation.sites import OutputRounding
 from optuna_peppp.lowprecision.simulation.straight_through import (
     is_rounded,
@@ -41,8 +43,10 @@ class LowPrecisionModule(nn.Module):
 
     Weights, the network's input, the output of every submodule and the gradients of those
     outputs are rounded as the quantizer's recipe says; in training and in evaluation alike.
-    Rounding happens at module boundaries: what a ``forward`` computes with plain functions
-    between two modules stays float32 until the next one returns.
+    What a ``forward`` computes with plain functions between two modules stays float32 until the
+    next one returns, unless the recipe has operators as sites: then the result of every function
+    that computes is rounded, and its gradient, the scores and probabilities of attention among
+    them. PyTorch's modules without submodules (an LSTM) compute as one, as fused kernels do.
 
     The logits are what the last modules return: those whose results reach the network's output
     by functions only, be it inside a container, as a view, or through a softmax; and the output
@@ -68,9 +72,11 @@ class LowPrecisionModule(nn.Module):
         self.quantizer = as_quantizer(quantizer)
         self.module = module
         self._exempt = exempt_modules(kinds_of_modules(module), self.quantizer.recipe)
-        self.outputs = OutputRounding(self._exempt)
+        self._operators = self.quantizer.recipe.sites == "operators"
+        opaque = opaque_modules(module) if self._operators else None
+        self.outputs = OutputRounding(self._exempt, opaque)
         # They differ where a network has outputs for its training alone.
-        self._logits: dict[bool, frozenset[Call]] = {}
+        self._roles: dict[bool, Roles] = {}
         # Of the batch that the first pass sees, where the recipe has a rule.
         self.assigned: Assigned | None = None
 
@@ -107,8 +113,9 @@ class LowPrecisionModule(nn.Module):
                 assigned.begin(counting=self.module.training and torch.is_grad_enabled())
                 low = assigned.weights(list(filter(is_rounded, parameters.values())))
             weights = rounded_weights(rounder, parameters, self._exempt, low)
-            logits = self._logits.get(self.module.training, frozenset())
-            outputs.begin(rounder, logits, weights, keeps, assigned)
+            roles = self._roles.get(self.module.training, Roles())
+            state = list(self.module.buffers()) if self._operators else []
+            outputs.begin(rounder, roles, weights, state, keeps, assigned=assigned)
             given = begun((inputs, named_inputs)) if keeps else (inputs, named_inputs)
             if assigned is not None and assigned.ends:
                 of_input = assigned.of(rounder, INPUT, given)
@@ -118,7 +125,9 @@ class LowPrecisionModule(nn.Module):
             inputs, named_inputs = arguments
             if keeps:
                 inputs, named_inputs = with_kept(rounder, given, arguments, "input")
-            output = outputs.finish(functional_call(self.module, weights, inputs, named_inputs))
+            with outputs.operators():
+                output = functional_call(self.module, weights, inputs, named_inputs)
+            output = outputs.finish(output)
             if assigned is not None:
                 assigned.end()
             return ended(output) if keeps else output
@@ -128,8 +137,8 @@ class LowPrecisionModule(nn.Module):
     def _prepare(self, inputs: Any) -> None:
         """Finds out what must be known of the network before it runs the first time."""
         recipe = self.quantizer.recipe
-        if self.module.training not in self._logits and recipe:
-            self._logits[self.module.training] = calls_of_logits(self.module, inputs)
+        if self.module.training not in self._roles and recipe:
+            self._roles[self.module.training] = roles_of(self.module, inputs, self._operators)
         if self.assigned is None and recipe.rule is not None:
             positional, named = inputs
             self.assigned = Assigned(

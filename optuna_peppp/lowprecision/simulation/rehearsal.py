@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -66,6 +66,10 @@ class Watcher(TorchDispatchMode):
     def operation(self, func: Any, read: Any, written: Any) -> None:
         """An operation of PyTorch ran."""
 
+    def within(self) -> AbstractContextManager[object]:
+        """In what else the pass runs."""
+        return nullcontext()
+
     def enter(self, name: str, submodule: nn.Module, inputs: Any) -> None:
         """A submodule is called."""
 
@@ -82,6 +86,12 @@ class Watcher(TorchDispatchMode):
         self._alive += [x.untyped_storage() for x in tensors]
         return list(dict.fromkeys(map(storage_key, tensors)))
 
+    def next_call(self, name: str) -> Call:
+        """The next call of what has a name."""
+        call = name, self._calls.get(name, 0)
+        self._calls[name] = call[1] + 1
+        return call
+
     def watch(self, name: str, submodule: nn.Module) -> None:
         """Puts hooks on a submodule of the copy."""
         submodule.register_forward_pre_hook(partial(self._enter, name), with_kwargs=True)
@@ -91,9 +101,7 @@ class Watcher(TorchDispatchMode):
         self.enter(name, submodule, (inputs, named))
 
     def _leave(self, name: str, submodule: nn.Module, inputs: Any, output: Any) -> None:
-        call = name, self._calls.get(name, 0)
-        self._calls[name] = call[1] + 1
-        self.leave(call, submodule, output)
+        self.leave(self.next_call(name), submodule, output)
 
 
 def rehearse(
@@ -157,7 +165,7 @@ def _run(
         if submodule is not copied:
             watching.watch(name, submodule)
     watching.enter("", copied, (positional, named))
-    with without_fast_paths(copied), mode or nullcontext(), watching:
+    with without_fast_paths(copied), mode or nullcontext(), watching, watching.within():
         watching.output = copied(*positional, **named)
     return watching
 

@@ -1,48 +1,36 @@
-"""The sites of a pass: calls of modules, whose outputs are rounded and numbered."""
+"""The sites of a pass: calls of modules and operators, whose outputs are rounded and numbered."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from optuna_peppp.configurations.sites import Call
+from optuna_peppp.lowprecision.compatibility import without_function_mode
+from optuna_peppp.lowprecision.rounding.operators import (
+    Function,
+    Operators,
+    changed_in_place,
+)
 from optuna_peppp.lowprecision.rounding.rounder import Rounder
 from optuna_peppp.lowprecision.simulation.assigned import Assigned
 from optuna_peppp.lowprecision.simulation.keeping import with_kept
-from optuna_peppp.lowprecision.simulation.straight_through import map_leaves, rounded
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A pass from where it stands, to be computed again.
-
-    Attributes:
-        rounder: Of the pass.
-        logits: Calls that compute the logits.
-        weights: The weights, rounded.
-        index: How many tensors were numbered before.
-        logits_index: How many tensors of the logits were.
-        calls: How often every module was called.
-        assigned: Which activations have the lower format, where a rule says.
-    """
-
-    rounder: Rounder
-    logits: frozenset[Call]
-    weights: dict[str, Tensor]
-    index: int
-    logits_index: int
-    calls: dict[str, int]
-    assigned: Assigned | None
+from optuna_peppp.lowprecision.simulation.part import Part, Roles
+from optuna_peppp.lowprecision.simulation.straight_through import (
+    has_numbers,
+    map_leaves,
+    rounded,
+)
 
 
 class OutputRounding:
     """Forward hooks that round the outputs of submodules, as activations or as logits.
+
+    Where operators are sites, too, their results are rounded in the same way.
 
     It remembers the last output, before and after: a container returns the very tensor of its
     last child, which is not rounded a second time, and an activation that turns out to be the
@@ -50,21 +38,25 @@ class OutputRounding:
 
     Args:
         exempt: Names of modules that are exempt from the recipe, and by which exemption.
+        opaque: Names of modules whose functions are no operators; None where no operator is a site.
 
     Attributes:
         container_in_place: Whether a module changed in place what a submodule had returned.
     """
 
-    def __init__(self, exempt: Mapping[str, int]) -> None:
+    def __init__(self, exempt: Mapping[str, int], opaque: frozenset[str] | None = None) -> None:
         self.container_in_place = False
         self._exempt = exempt
+        self._opaque = opaque
         self.end()
 
     def end(self) -> None:
         """Lets go of the tensors of the pass."""
         self._rounder: Rounder | None = None
-        self._logits: frozenset[Call] = frozenset()
+        self._roles = Roles()
         self._weights: dict[str, Tensor] = {}
+        self._state: list[Tensor] = []
+        self._operators: Operators | None = None
         self._keeps = False
         self._assigned: Assigned | None = None
         self._before: Any = None
@@ -77,19 +69,28 @@ class OutputRounding:
     def begin(
         self,
         rounder: Rounder,
-        logits: frozenset[Call],
+        roles: Roles,
         weights: dict[str, Tensor],
+        state: list[Tensor],
         keeps: bool = False,
+        running: tuple[str, ...] = ("",),
         assigned: Assigned | None = None,
     ) -> None:
         """Rounds the outputs of one forward pass, of which something may be kept."""
         # Containers of this pass: a compiler gives back what it finds in those from before.
         self.end()
         self._rounder = rounder
-        self._logits = logits
+        self._roles = roles
         self._weights = weights
+        self._state = state
         self._keeps = keeps
         self._assigned = assigned
+        if self._opaque is not None:
+            self._operators = Operators(self._operate, self._opaque, running)
+
+    def operators(self) -> AbstractContextManager[object]:
+        """Within this block, operators of the pass are rounded where they are sites."""
+        return nullcontext() if self._operators is None else self._operators
 
     @property
     def running(self) -> bool:
@@ -100,47 +101,108 @@ class OutputRounding:
         """The pass from here on."""
         assert self._rounder is not None
         place = self._index, self._logits_index, dict(self._calls)
-        return Part(self._rounder, self._logits, self._weights, *place, self._assigned)
+        running = () if self._operators is None else tuple(self._operators.running)
+        of_pass = self._rounder, self._roles, self._weights, self._state
+        return Part(*of_pass, *place, running, self._assigned)
 
     @contextmanager
     def resumed(self, part: Part) -> Iterator[None]:
         """Goes on with a part of a pass, be it within another, which is left as it is."""
-        before = vars(self).copy()
-        self.begin(part.rounder, part.logits, part.weights, assigned=part.assigned)
+        before, around = vars(self).copy(), self._operators
+        if around is not None:
+            around.pause()
+        self.begin(
+            *(part.rounder, part.roles, part.weights, part.state),
+            running=part.running,
+            assigned=part.assigned,
+        )
         self._index, self._logits_index = part.index, part.logits_index
         self._calls = dict(part.calls)
         try:
-            yield
+            with self.operators():
+                yield
         finally:
             vars(self).update(before)
+            if around is not None:
+                around.running.pop()
 
     @contextmanager
     def on(self, module: nn.Module) -> Iterator[None]:
         """Puts the hooks on the submodules of a network."""
-        handles = [
-            submodule.register_forward_hook(partial(self._hook, name))
-            for name, submodule in module.named_modules()
-            if submodule is not module
-        ]
+        handles: list[Any] = []
+        for name, submodule in module.named_modules():
+            if submodule is module:
+                continue
+            if self._opaque is not None:
+                handles.append(submodule.register_forward_pre_hook(partial(self._enter, name)))
+            handles.append(submodule.register_forward_hook(partial(self._hook, name)))
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
+    def _enter(self, name: str, submodule: nn.Module, inputs: Any) -> None:
+        if self._operators is not None:
+            self._operators.enter(name)
+
     def _hook(self, name: str, submodule: nn.Module, inputs: Any, output: Any) -> Any:
+        operators = self._operators
+        if operators is None:
+            contents = next(submodule.children(), None)
+            return self._site(name, name, output, contents is not None)
+        operators.pause()
+        with without_function_mode():
+            output = self._site(name, name, output, name not in operators.opaque)
+        operators.leave(name)
+        return output
+
+    def _operate(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls an operator and rounds what it returns; what it changes in place, in place."""
+        target = changed_in_place(function, args, kwargs)
+        place = "", self._calls.get("", 0)
+        if target is None or place in self._roles.constants or self._is_state(target):
+            result = function(*args, **kwargs)
+        else:
+            # On a copy: the derivative may need what the operator itself has computed.
+            result = function(target.clone(), *args[1:], **kwargs)
+        if not has_numbers(result):
+            return result
+        if place in self._roles.constants or (target is not None and self._is_state(target)):
+            self._calls[""] = place[1] + 1
+            return result
+        assert self._operators is not None
+        result = self._site("", self._operators.running[-1], result, False)
+        if target is None:
+            return result
+        target.copy_(result)
+        self._after, self._version = target, _version(target)
+        return target
+
+    def _is_state(self, target: Tensor) -> bool:
+        return any(target is tensor for tensor in self._state)
+
+    def _site(self, name: str, module: str, output: Any, hands_on: bool) -> Any:
+        """The output of a call as it was rounded.
+
+        Args:
+            name: Of what was called.
+            module: The module whose exemption counts.
+            output: Of the call.
+            hands_on: Whether it may be what another site returned.
+        """
         # Every output has a randomness of its own; containers count, since whether one is
         # rounded must not matter to the others.
         start = self._index
         self._index = map_leaves(_itself, output, start)[1]
         call = name, self._calls.get(name, 0)
         self._calls[name] = call[1] + 1
-        if self._rounder is None or self._is_last(output, next(submodule.children(), None)):
+        if self._rounder is None or self._is_last(output, hands_on):
             return output
-        if call in self._logits and not self._ends:
+        if call in self._roles.logits and not self._ends:
             self._before = self._after = self._round_logits(output)
         else:
-            exemption = self._exempt.get(name)
+            exemption = self._exempt.get(module)
             rounder = self._rounder.of(exemption)
             if self._assigned is not None and exemption is None:
                 rounder = self._assigned.of(rounder, call, output)
@@ -155,7 +217,7 @@ class OutputRounding:
         """The network's own output, rounded as logits."""
         if self._ends:
             return output
-        if self._is_last(output, self) and _has_graph(self._before) == _has_graph(output):
+        if self._is_last(output, True) and _has_graph(self._before) == _has_graph(output):
             output = self._before
         return self._round_logits(output)
 
@@ -187,16 +249,16 @@ class OutputRounding:
                 return not changed
         return False
 
-    def _is_last(self, output: Any, contents: object | None) -> bool:
-        """Whether this is the last output, as it was rounded; ``contents`` is None for a leaf."""
+    def _is_last(self, output: Any, hands_on: bool) -> bool:
+        """Whether this is the last output, as it was rounded, if it may be so."""
         if output is not self._after:
             return False
         # An in-place operation keeps the object and changes what it holds. A compiler cannot see
         # that, so an eager pass has to tell it whether one happens outside of a leaf.
         if torch.compiler.is_compiling():
-            return contents is not None
+            return hands_on
         changed = _version(output) != self._version
-        self.container_in_place |= changed and contents is not None
+        self.container_in_place |= changed and hands_on
         return not changed
 
 

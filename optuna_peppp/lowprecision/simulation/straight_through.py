@@ -44,6 +44,15 @@ def is_rounded(x: Tensor) -> bool:
     return x.is_floating_point() or x.is_complex()
 
 
+def has_numbers(values: Any) -> bool:
+    """Whether a structure holds a tensor that a format can hold."""
+    if isinstance(values, Tensor):
+        return is_rounded(values)
+    if not isinstance(values, tuple | list):
+        return False
+    return any(isinstance(leaf, Tensor) and is_rounded(leaf) for leaf in values)
+
+
 def map_leaves(function: Callable[[Any, int], Any], values: Any, index: int = 0) -> tuple[Any, int]:
     """Calls a function on every leaf of a structure and its number, from ``index``.
 

@@ -20,10 +20,12 @@ from optuna_peppp.configurations.names import (
     OPTIMIZER_NAMES,
     ROUNDINGS,
     SCHEDULES,
+    SITES,
     TUNABLE,
     OptimizerName,
     Rounding,
     Schedule,
+    Sites,
 )
 from optuna_peppp.configurations.plugins import is_plugin, load_plugin
 from optuna_peppp.lowprecision.datasets.loading import ImageData, load_dataset
@@ -81,6 +83,8 @@ class Experiment(_Holder):
             configuration chooses it.
         train: A function of one's own that trains and tests, in place of
             :func:`~optuna_peppp.lowprecision.train`.
+        sites: Whose outputs are rounded: ``"modules"`` or ``"operators"``, as in a
+            :class:`~optuna_peppp.configurations.recipe.Recipe`.
 
     Raises:
         ValueError: Unknown names, numbers that are out of range, or a device that this machine
@@ -102,6 +106,7 @@ class Experiment(_Holder):
     optimizer: OptimizerName = "sgd"
     schedule: Schedule = "constant"
     train: str | None = None
+    sites: Sites = "modules"
 
     def __post_init__(self) -> None:
         if is_own(self.data):
@@ -116,6 +121,7 @@ class Experiment(_Holder):
             load_plugin("train", self.train)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("rounding", self.rounding, ROUNDINGS)
+        check_choice("sites", self.sites, SITES)
         check_choice("optimizer", self.optimizer, OPTIMIZER_NAMES)
         resolve_device(self.device)
         plain: dict[str, Any] = {
@@ -209,9 +215,10 @@ class Experiment(_Holder):
         """The parts of the memory of every configuration of a space."""
         data, network = self.load(), self.build()
         if isinstance(data, ImageData):
-            shape = data.input_shape
-            return usages(space, network, shape, self.batch_size, optimizer=self.optimizer)
-        return usages(space, network, inputs=data, optimizer=self.optimizer)
+            size: dict[str, Any] = {"input_shape": data.input_shape, "batch_size": self.batch_size}
+        else:
+            size = {"inputs": data}
+        return usages(space, network, **size, optimizer=self.optimizer, sites=self.sites)
 
     @property
     def task(self) -> tuple[str, int | None]:
@@ -241,9 +248,9 @@ class Experiment(_Holder):
                 f"params may hold {', '.join((*RECIPE_NAMES, *TUNABLE))}; got {unknown}"
             )
         settings = replace(self, **chosen)  # type: ignore[arg-type]
+        recipe = recipe_of(params, self.rounding, self.sites)
         if self.train is not None:
             told = {name: getattr(settings, name) for name in (*TUNABLE, *_TOLD)}
-            recipe = recipe_of(params, self.rounding)
             with RandomStreams(self.seed, resolve_device(self.device)).lent():
                 error = own_error(self.train, {**told, **params}, recipe, self.seed)
             if on_epoch is not None:
@@ -252,7 +259,7 @@ class Experiment(_Holder):
         return train(
             self.build(),
             self.load(),
-            recipe_of(params, self.rounding),
+            recipe,
             learning_rate=settings.learning_rate,
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.lowprecision import LowPrecisionModule, Quantizer, RoundingScheme, quantize
 from optuna_peppp.lowprecision.rounding.quantize import ROUNDINGS, Rounding
-from optuna_peppp.lowprecision.simulation.dataflow import calls_of_logits
+from optuna_peppp.lowprecision.simulation.dataflow import roles_of
 
 PRECISION = Precision.parse("1-3-1", "1-6-9")
 X = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
@@ -125,7 +125,7 @@ def test_the_gradient_of_the_logits_is_rounded_whatever_follows_them() -> None:
 
 
 def calls(module: nn.Module, *inputs: Any) -> list[tuple[str, int]]:
-    return sorted(calls_of_logits(module, (inputs, {})))
+    return sorted(roles_of(module, (inputs, {})).logits)
 
 
 class Heads(nn.Module):

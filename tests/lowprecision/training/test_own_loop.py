@@ -4,20 +4,23 @@ import copy
 import importlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import cross_entropy, mse_loss, relu
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.checkpoint import checkpoint
 
 from optuna_peppp import Precision, Recipe, low_precision, training_step
 from optuna_peppp.configurations.loss_scale import DynamicLossScale
+from optuna_peppp.configurations.names import SITES, Sites
+from optuna_peppp.lowprecision import quantize
 
 STEP: Any = importlib.import_module("optuna_peppp.lowprecision.training.compiled_step")
 PAPER = Recipe.paper("1-4-3", "1-6-9")
@@ -416,3 +419,102 @@ def test_averages_accumulation_and_several_losses_work_as_with_torch() -> None:
 
 def halves_again(network: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
     return [cross_entropy(network(x[i : i + 2]), y[i : i + 2]) / 2 for i in (0, 2)]
+
+
+# Checkpoints and several dtypes in one network
+
+
+class Checkpointed(nn.Module):
+    """A residual block that is computed again in the backward pass, or is not."""
+
+    def __init__(self, reentrant: bool | None) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(8, 8), nn.Linear(8, 3)
+        self.block = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Dropout(0.2), nn.Linear(16, 8))
+        self.reentrant = reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = relu(self.first(x))
+        if self.reentrant is None:
+            return cast(Tensor, self.head(self._residual(h)))
+        return cast(Tensor, self.head(checkpoint(self._residual, h, use_reentrant=self.reentrant)))
+
+    def _residual(self, h: Tensor) -> Tensor:
+        return h + cast(Tensor, self.block(h))
+
+
+def trained(model: nn.Module, recipe: Recipe, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    """Logits of three steps, and the parameters after them."""
+    torch.manual_seed(1)
+    sgd = SGD(model.parameters(), lr=0.1, momentum=0.9)
+    network, optimizer = low_precision(model, sgd, recipe, seed=0)
+    found = []
+    for _ in range(3):
+        optimizer.zero_grad()
+        logits = network(*inputs)
+        optimizer.scale(cross_entropy(logits, torch.tensor([0, 1, 2, 0]))).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        found.append(logits.detach())
+    return [*found, *(p.detach() for p in model.parameters())]
+
+
+@pytest.mark.parametrize("recipe", [PAPER, STOCHASTIC])
+@pytest.mark.parametrize("sites", SITES)
+def test_checkpoints_train_as_without(recipe: Recipe, sites: Sites) -> None:
+    x = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    results = []
+    for reentrant in (None, True, False):
+        torch.manual_seed(0)
+        results.append(trained(Checkpointed(reentrant), replace(recipe, sites=sites), (x,)))
+    for other in results[1:]:
+        assert all(map(torch.equal, results[0], other))
+
+
+class Mixed(nn.Module):
+    """Tokens and whole weights go in; one part computes in another dtype."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.embedding, self.norm, self.head = nn.Embedding(9, 8), nn.LayerNorm(8), nn.Linear(8, 3)
+        self.part = nn.Linear(8, 8, dtype=dtype)
+
+    def forward(self, tokens: Tensor, weights: Tensor) -> Tensor:
+        h = self.part(self.embedding(tokens).to(self.part.weight.dtype))
+        h = (relu(h) + 1).float() * weights.float()[..., None]
+        return cast(Tensor, self.head(self.norm(h).mean(1)))
+
+
+TOKENS = torch.arange(20).reshape(4, 5) % 9, torch.arange(20).reshape(4, 5) % 3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_mixed_dtypes_train_as_in_torch_where_nothing_is_rounded(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model, plain = (Mixed(dtype) for _ in range(2))
+    plain.load_state_dict(model.state_dict())
+    found = trained(model, Recipe({}, sites="operators"), TOKENS)
+    sgd = SGD(plain.parameters(), lr=0.1, momentum=0.9)
+    for logits in found[:3]:
+        assert torch.equal(plain(*TOKENS), logits)
+        sgd.zero_grad()
+        cross_entropy(plain(*TOKENS), torch.tensor([0, 1, 2, 0])).backward()  # type: ignore[no-untyped-call]
+        sgd.step()
+    assert all(map(torch.equal, plain.parameters(), model.parameters()))
+
+
+@pytest.mark.parametrize("sites", SITES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_every_dtype_is_rounded_and_stays(dtype: torch.dtype, sites: Sites) -> None:
+    torch.manual_seed(0)
+    model, outputs = Mixed(dtype), list[Tensor]()
+    model.norm.register_forward_pre_hook(lambda module, inputs: outputs.append(inputs[0]))
+    before = [p.detach().clone() for p in model.parameters()]
+    found = trained(model, replace(PAPER, sites=sites), TOKENS)
+    for old, new in zip(before, found[3:], strict=True):
+        assert new.dtype == old.dtype
+        assert torch.isfinite(new).all()
+        assert not torch.equal(new, old)
+        # What the optimizer updates is in Format B.
+        torch.testing.assert_close(new.float(), quantize(new.float(), "1-6-9"), rtol=0, atol=0)
+    fits = torch.equal(outputs[-1], quantize(outputs[-1], "1-4-3"))
+    assert fits == (sites == "operators")
