@@ -23,6 +23,8 @@ MORE: Final = (
     "rounding",
     "batch_size",
     "image_size",
+    "width",
+    "depth",
     "momentum",
     "weight_decay",
     "diverged",
@@ -83,4 +85,4 @@ def _fields(settings: dict[str, Any], trial: FrozenTrial) -> dict[str, str]:
         "diverged": int(told["diverged"]),
         "seconds": f"{told['seconds']:.2f}",
     }
-    return {name: str(value) for name, value in fields.items()}
+    return {name: "" if value is None else str(value) for name, value in fields.items()}
