@@ -22,7 +22,7 @@ from typing import Final
 PIECE: Final = 2048
 """Bytes that stay together."""
 
-LONGEST: Final = 160 * 1024
+LONGEST: Final = 64 * 1024
 """Bytes of a text at most: an epoch of ``gpt`` is to take seconds."""
 
 _CHARACTERS: Final = 0x3400

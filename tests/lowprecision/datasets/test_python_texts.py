@@ -15,8 +15,8 @@ def test_every_text_is_long_enough_and_has_more_to_it_than_repetition(name: str)
         text = read_python(name)
     except FileNotFoundError as problem:
         pytest.skip(str(problem))
-    assert 100_000 < len(text) <= LONGEST
-    assert 2_000 < len(zlib.compress(text)) < len(text) / 2
+    assert len(text) == LONGEST
+    assert 1_000 < len(zlib.compress(text)) < len(text) / 2
 
 
 def test_names_are_those_that_are_read() -> None:
@@ -32,7 +32,7 @@ def test_pieces_are_a_sample_in_an_order_of_their_own(monkeypatch: pytest.Monkey
     assert len(text) == LONGEST
     kinds = list(dict.fromkeys(text))
     assert kinds != sorted(kinds)
-    assert len(kinds) > 30
+    assert len(kinds) > 10
 
 
 def test_an_installation_without_headers(monkeypatch: pytest.MonkeyPatch) -> None:
