@@ -118,7 +118,12 @@ def test_bad_arguments() -> None:
         build_model("plain3", 1, (3, 16, 16))
     for shape in ((3, 16), (0, 16, 16), (3, 16, 0)):
         with pytest.raises(ValueError, match=r"input_shape must be \(channels, height, width\)"):
-            build_model("plain3", 10, shape)  # type: ignore[arg-type]
+            build_model("plain3", 10, shape)
+    for text in ((3, 16, 16), (0,), ()):
+        with pytest.raises(ValueError, match=r"input_shape of gpt must be \(context,\); got"):
+            build_model("gpt", 256, text)
+    with pytest.raises(ValueError, match=r"vit needs images of at most 64x64 pixels, .* 68x64"):
+        build_model("vit", 2, (1, 68, 64))
 
 
 @pytest.mark.parametrize("name", ["vgg11", "vgg13", "vgg16", "vgg19"])

@@ -47,7 +47,7 @@ class _Holder:
     """What an experiment has read; no field, so that it is not compared, copied or pickled."""
 
     __slots__ = ("_data",)
-    _data: ImageData | TextData | Any | None
+    _data: ImageData | Any | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,16 +178,17 @@ class Experiment(_Holder):
         del settings["device"]
         return settings
 
-    def load(self) -> ImageData | TextData | Any:
+    def load(self) -> ImageData | Any:
         """The data set; read at the first call, whatever becomes of its files afterwards.
 
-        An own function may return one batch of example inputs, for an own training.
+        A text is a ``TextData``. An own function may return one batch of example inputs, for an own
+        training.
 
         Raises:
             ValueError, FileNotFoundError, ConnectionError: As ``load_dataset`` and ``load_text``.
         """
         # An unpickled experiment has its fields only.
-        data: ImageData | TextData | Any | None = getattr(self, "_data", None)
+        data: ImageData | Any | None = getattr(self, "_data", None)
         if data is None and is_own(self.data):
             data = own_data(self.data, self.image_size, examples=self.train is not None)
             object.__setattr__(self, "_data", data)

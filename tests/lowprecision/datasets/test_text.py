@@ -26,8 +26,8 @@ def test_a_folder_gives_the_end_of_every_file(tmp_path: Path) -> None:
     for name, letter in (("b/a", b"a"), ("c", b"c"), (".hidden", b"x"), (".git/x", b"x")):
         (tmp_path / name).write_bytes(letter * 200)
     data = load_text(f"text:{tmp_path}", test_fraction=0.25)
-    assert bytes(data.train_bytes.tolist()) == b"a" * 150 + b"c" * 150  # type: ignore[arg-type]
-    assert bytes(data.test_bytes.tolist()) == b"a" * 50 + b"c" * 50  # type: ignore[arg-type]
+    assert bytes(data.train_bytes.tolist()) == b"a" * 150 + b"c" * 150
+    assert bytes(data.test_bytes.tolist()) == b"a" * 50 + b"c" * 50
     assert data.name == tmp_path.name
 
 
