@@ -249,31 +249,32 @@ def _table(rows: Sequence[Row], measure: str, names: tuple[str, ...]) -> str:
 
 
 def _drawn(rows: Sequence[Row]) -> Figure:
-    """Regret and relative error against measurements: a column a corpus, a line a source."""
+    """Regret and relative error against measurements: a column a corpus, a colour a source."""
     corpora = list(dict.fromkeys(str(row["corpus"]) for row in rows))
-    figure, grid = looks.panels(2, len(corpora), figsize=(looks.WIDTH, 4.0), sharex=True)
+    colours = {name: f"C{number}" for number, name in enumerate((*corpora, ALL, COLD))}
+    figure, grid = looks.panels(2, len(corpora), figsize=(looks.WIDTH, 4.5), sharex=True)
     for column, corpus in enumerate(corpora):
         inside = [r for r in rows if r["corpus"] == corpus]
-        sources = list(dict.fromkeys(str(row["learned_from"]) for row in inside))
         for axes, measure in zip(grid[:, column], (MEASURES[0], MEASURES[2]), strict=True):
-            for source in sources:
-                for strategy, style in (("default", "-"), ("portfolio", ":")):
-                    own = [
-                        r
-                        for r in inside
-                        if (r["learned_from"], r["strategy"]) == (source, strategy)
-                    ]
-                    if own and (strategy == "default" or measure == MEASURES[0]):
-                        axes.plot(
-                            [r["measurements"] for r in own],
-                            [float(r[measure]) for r in own],
-                            style,
-                            color=f"C{sources.index(source)}",
-                            label=source if strategy == "default" else f"{source}, portfolio",
-                        )
-        grid[0, column].set_title(f"tried on {corpus}")
-        grid[0, column].legend(fontsize=6)
+            for source, strategy in dict.fromkeys(
+                (r["learned_from"], r["strategy"]) for r in inside
+            ):
+                own = [
+                    r for r in inside if (r["learned_from"], r["strategy"]) == (source, strategy)
+                ]
+                if strategy == "default" or measure == MEASURES[0]:
+                    name = corpus if source == SAME else str(source)
+                    axes.plot(
+                        [r["measurements"] for r in own],
+                        [float(r[measure]) for r in own],
+                        "-" if strategy == "default" else ":",
+                        color=colours[name],
+                        label=f"learned from {name}",
+                    )
+        looks.logarithmic(grid[0, column])
+        grid[0, column].set_title(f"tried on {corpus.partition('-')[0]}")
         grid[1, column].set(xlabel="measurements")
+    looks.legend(figure, grid[1, 0], "lower", columns=2)
     grid[0, 0].set(ylabel="hypervolume regret")
     grid[1, 0].set(ylabel="relative error of the prediction")
     return figure
