@@ -158,10 +158,17 @@ def test_a_few_own_studies() -> None:
 
 def test_what_past_tasks_are_worth_on_hardware_formats() -> None:
     pytest.importorskip("matplotlib", reason="needs the extra benchmarks")
+    from benchmarks.samplers.transfer import recommendations
     from benchmarks.samplers.transfer import table as sources
 
     rows: list[Any] = results("transfer")
     assert sources(rows) in DOCUMENTS["benchmarks"]
+    assert recommendations(rows) in DOCUMENTS["benchmarks"]
+    for row in results("transfer", measurements=2, strategy="default"):
+        for measure in ("hypervolume_regret", "relative_error"):
+            if row["learned_from"] != "all kinds":
+                mean, error = float(row[measure]), float(row[f"{measure}_standard_error"])
+                assert f"{mean:.4f} ± {error:.4f}" in DOCUMENTS["benchmarks"], row
 
 
 def test_beside_the_papers_method() -> None:
@@ -276,14 +283,16 @@ def test_families_of_formats_are_those_of_the_results() -> None:
             assert cell == ("" if other is None else f"{other / least[columns[0]]:,.0f}")
 
 
+def cost(row: dict[str, str], of: str = "_without_worst") -> str:
+    """What a choice costs, with its standard error, as documents print it."""
+    return f"{float(row[f'cost{of}']):+.4f} ± {float(row[f'standard_error{of}']):.4f}"
+
+
 def test_what_formats_of_hardware_cost() -> None:
     name = "plain3-cifar100-hardware"
     chosen = {
         (row["name"], row["choice"]): row for row in results(f"corpora/{name}/{name}_choices")
     }
-
-    def cost(row: dict[str, str], of: str = "_without_worst") -> str:
-        return f"{float(row[f'cost{of}']):+.4f} ± {float(row[f'standard_error{of}']):.4f}"
 
     printed = table(DOCUMENTS["benchmarks"], "activations", "costs", "states")[1:]
     for place, kind in enumerate(("activations", "states", "master")):
@@ -293,3 +302,37 @@ def test_what_formats_of_hardware_cost() -> None:
             assert shown == (cost(chosen[kind, choice]) if choice else "")
     worst = cost(chosen["activations", "int2@32"], "").removeprefix("+")
     assert f"`int2@32` costs {worst}" in DOCUMENTS["benchmarks"]
+
+
+def test_how_well_what_was_held_out_is_predicted() -> None:
+    words = " ".join(DOCUMENTS["benchmarks"].split())
+    for name, form in (
+        ("vit", "of `vit` that were held out, main effects have a root mean square error of {}, "),
+        ("gpt", "of `gpt` {}, "),
+    ):
+        corpus = "vit-cifar100-hardware" if name == "vit" else "gpt-text-hardware"
+        rows = results(f"corpora/{corpus}/{corpus}_held_out")
+        number = sum(int(row["held_out"]) for row in rows)
+        squares = {
+            who: sum(int(row["held_out"]) * float(row[who]) ** 2 for row in rows)
+            for who in ("main_effects", "posterior")
+        }
+        main, posterior = (f"{(total / number) ** 0.5:.4f}" for total in squares.values())
+        told = words.partition(form.format(main))
+        assert told[1], form.format(main)
+        assert posterior in told[2][:30]
+
+
+def test_what_formats_of_hardware_cost_transformers() -> None:
+    header, *printed = table(DOCUMENTS["benchmarks"], "choice", "costs `vit`")
+    for place, name in enumerate(("vit-cifar100-hardware", "gpt-text-hardware"), 1):
+        assert header[place] == f"costs `{name.partition('-')[0]}`"
+        rows = results(f"corpora/{name}/{name}_choices")
+        costs = {
+            f"{row['name']} `{row['choice']}`": cost(
+                row, "_without_worst" if row["cost_without_worst"] else ""
+            )
+            for row in rows
+            if float(row["cost"])  # those beside which the others cost so much cost nothing
+        }
+        assert {row[0]: row[place] for row in printed} == costs

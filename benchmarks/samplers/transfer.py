@@ -185,7 +185,7 @@ def read(names: Sequence[str]) -> dict[str, ErrorMatrix]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Compares, writes a CSV and a picture, prints a table."""
+    """Compares, writes a CSV and a picture, prints two tables."""
     parser = script.parser(__doc__, "three tasks a corpus, up to three measurements")
     parser.add_argument("corpora", nargs="+", help="names or files, of one space")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
@@ -210,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results.table([six_digits(row) for row in rows])
     results.picture(_drawn(rows))
     results.record({"corpora": list(corpora), "tasks": len(chosen), "seed": 0})
-    print(table(rows))
+    print(table(rows), recommendations(rows), sep="\n\n")
 
 
 def _means(rows: Sequence[Row]) -> Iterator[Row]:
@@ -229,40 +229,52 @@ def _means(rows: Sequence[Row]) -> Iterator[Row]:
 
 def table(rows: Sequence[Row]) -> str:
     """Hypervolume regret as Markdown: a line a corpus, source and strategy."""
+    return _table(rows, MEASURES[0], ("corpus", "learned_from", "strategy"))
+
+
+def recommendations(rows: Sequence[Row]) -> str:
+    """Regret of the default's recommendation as Markdown: a line a corpus and source."""
+    own = [row for row in rows if row["strategy"] == "default"]
+    return _table(own, MEASURES[1], ("corpus", "learned_from"))
+
+
+def _table(rows: Sequence[Row], measure: str, names: tuple[str, ...]) -> str:
     budgets = list(dict.fromkeys(row["measurements"] for row in rows))
-    lines = [["tried on", "learned from", "", *map(str, budgets)]]
-    for key in dict.fromkeys((r["corpus"], r["learned_from"], r["strategy"]) for r in rows):
-        own = [r for r in rows if (r["corpus"], r["learned_from"], r["strategy"]) == key]
-        lines.append([*map(str, key), *(f"{float(r['hypervolume_regret']):.4f}" for r in own)])
+    titles = {"corpus": "tried on", "learned_from": "learned from", "strategy": ""}
+    lines = [[*(titles[name] for name in names), *map(str, budgets)]]
+    for key in dict.fromkeys(tuple(row[name] for name in names) for row in rows):
+        own = [row for row in rows if tuple(row[name] for name in names) == key]
+        lines.append([*map(str, key), *(f"{float(row[measure]):.4f}" for row in own)])
     return markdown(lines)
 
 
 def _drawn(rows: Sequence[Row]) -> Figure:
-    """Regret and relative error against measurements: a column a corpus, a line a source."""
+    """Regret and relative error against measurements: a column a corpus, a colour a source."""
     corpora = list(dict.fromkeys(str(row["corpus"]) for row in rows))
-    figure, grid = looks.panels(2, len(corpora), figsize=(looks.WIDTH, 4.0), sharex=True)
+    colours = {name: f"C{number}" for number, name in enumerate((*corpora, ALL, COLD))}
+    figure, grid = looks.panels(2, len(corpora), figsize=(looks.WIDTH, 4.5), sharex=True)
     for column, corpus in enumerate(corpora):
         inside = [r for r in rows if r["corpus"] == corpus]
-        sources = list(dict.fromkeys(str(row["learned_from"]) for row in inside))
         for axes, measure in zip(grid[:, column], (MEASURES[0], MEASURES[2]), strict=True):
-            for source in sources:
-                for strategy, style in (("default", "-"), ("portfolio", ":")):
-                    own = [
-                        r
-                        for r in inside
-                        if (r["learned_from"], r["strategy"]) == (source, strategy)
-                    ]
-                    if own and (strategy == "default" or measure == MEASURES[0]):
-                        axes.plot(
-                            [r["measurements"] for r in own],
-                            [float(r[measure]) for r in own],
-                            style,
-                            color=f"C{sources.index(source)}",
-                            label=source if strategy == "default" else f"{source}, portfolio",
-                        )
-        grid[0, column].set_title(f"tried on {corpus}")
-        grid[0, column].legend(fontsize=6)
+            for source, strategy in dict.fromkeys(
+                (r["learned_from"], r["strategy"]) for r in inside
+            ):
+                own = [
+                    r for r in inside if (r["learned_from"], r["strategy"]) == (source, strategy)
+                ]
+                if strategy == "default" or measure == MEASURES[0]:
+                    name = corpus if source == SAME else str(source)
+                    axes.plot(
+                        [r["measurements"] for r in own],
+                        [float(r[measure]) for r in own],
+                        "-" if strategy == "default" else ":",
+                        color=colours[name],
+                        label=f"learned from {name}",
+                    )
+        looks.logarithmic(grid[0, column])
+        grid[0, column].set_title(f"tried on {corpus.partition('-')[0]}")
         grid[1, column].set(xlabel="measurements")
+    looks.legend(figure, grid[1, 0], "lower", columns=2)
     grid[0, 0].set(ylabel="hypervolume regret")
     grid[1, 0].set(ylabel="relative error of the prediction")
     return figure

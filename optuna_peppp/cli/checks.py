@@ -6,15 +6,18 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from optuna_peppp.choices import check_choice
+from optuna_peppp.configurations.architecture import check_architecture, check_pair
 from optuna_peppp.configurations.data import is_own, parse_name
-from optuna_peppp.configurations.names import NETWORKS
 from optuna_peppp.configurations.plugins import is_plugin, load_plugin
 from optuna_peppp.numerals import is_number
 from optuna_peppp.sizes import parse_size
 
 _SMALLEST: Final = 1000
 """Bytes below which a number without a unit is taken for one whose unit was forgotten."""
+
+
+_ON_DISK: Final = {"npz": "file", "folder": "folder", "text": "file or folder"}
+"""What has to be there of the kinds that name it."""
 
 
 def check_size(option: str, size: str | None) -> None:
@@ -30,16 +33,20 @@ def check_size(option: str, size: str | None) -> None:
         )
 
 
-def check_network(name: str) -> None:
-    """Refuses what names no network.
+def check_network(
+    name: str, width: int | None = None, depth: int | None = None, *data: str
+) -> None:
+    """Refuses what names no network, sizes that it cannot have, and data that it does not take.
 
     Raises:
-        ValueError: There is none of that name, or the function of one's own cannot be called.
+        ValueError: There is none of that name, the function of one's own cannot be called, or one
+            of them does not fit.
     """
     if is_plugin(name):
         load_plugin("network", name)
-    else:
-        check_choice("network", name, NETWORKS)
+    check_architecture(name, width, depth)
+    for each in data:
+        check_pair(name, each)
 
 
 def check_train(name: str | None) -> None:
@@ -62,9 +69,9 @@ def check_data(name: str) -> None:
         load_plugin("data", name)
         return
     kind, argument = parse_name(name)
-    if kind not in ("npz", "folder"):
+    if kind not in _ON_DISK:
         return
-    what = "file" if kind == "npz" else "folder"
+    what = _ON_DISK[kind]
     try:
         path = Path(argument).expanduser()
     except RuntimeError as problem:

@@ -13,6 +13,7 @@ from optuna_peppp.cli.checks import check_data, check_network, check_train
 from optuna_peppp.cli.options import (
     DATA_HELP,
     BatchSize,
+    Depth,
     Device,
     Epochs,
     Fraction,
@@ -29,11 +30,13 @@ from optuna_peppp.cli.options import (
     Threads,
     TrainOption,
     WeightDecay,
+    Width,
     in_a_folder,
     integer,
     number,
 )
 from optuna_peppp.cli.output import INTERRUPTED, clear_errors, clear_warnings, echo
+from optuna_peppp.configurations.architecture import usual_optimizer
 from optuna_peppp.configurations.hardware import FORMAT_NAMES, RECIPE_NAMES
 from optuna_peppp.configurations.named_spaces import named_space
 from optuna_peppp.configurations.notation import parse_format
@@ -76,6 +79,8 @@ def collect(
         ),
     ] = None,
     network: NetworkOption = "plain3",
+    width: Width = None,
+    depth: Depth = None,
     space: Space = "paper",
     configuration: Annotated[
         list[str] | None,
@@ -88,7 +93,7 @@ def collect(
     learning_rate: _Learning = [0.001],  # noqa: B006 (typer copies it)
     epochs: Epochs = 6,
     batch_size: BatchSize = 32,
-    optimizer: OptimizerOption = "sgd",
+    optimizer: OptimizerOption = None,
     momentum: Momentum = 0.9,
     weight_decay: WeightDecay = 5e-4,
     schedule: ScheduleOption = "constant",
@@ -117,7 +122,7 @@ def collect(
     with clear_errors(), clear_warnings():
         for name in data:
             check_data(name)
-        check_network(network)
+        check_network(network, width, depth, *data)
         check_train(train)
 
         from optuna_peppp.collecting.corpus_file import export as write
@@ -134,6 +139,8 @@ def collect(
             Experiment(
                 data=name,
                 network=network,
+                width=width,
+                depth=depth,
                 image_size=image_size,
                 epochs=epochs,
                 batch_size=batch_size,
@@ -141,7 +148,7 @@ def collect(
                 weight_decay=weight_decay,
                 schedule=schedule,
                 train=train,
-                optimizer=optimizer,
+                optimizer=optimizer or usual_optimizer(network),
                 rounding=rounding,
                 sites=sites,
                 seed=seed,

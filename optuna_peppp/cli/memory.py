@@ -10,15 +10,18 @@ from optuna_peppp.cli.app import app
 from optuna_peppp.cli.checks import check_network
 from optuna_peppp.cli.options import (
     BatchSize,
+    Depth,
     NetworkOption,
     OptimizerOption,
     SitesOption,
     Space,
+    Width,
     choice,
     integer,
     listed,
 )
 from optuna_peppp.cli.output import clear_errors, echo
+from optuna_peppp.configurations.architecture import usual_optimizer
 from optuna_peppp.configurations.named_spaces import named_space
 from optuna_peppp.configurations.names import ACCOUNTINGS, Accounting
 from optuna_peppp.configurations.plugins import load_plugin
@@ -33,6 +36,8 @@ _PARTS = ("weights", "activations", "optimizer", "gradients", "states", "master"
 )
 def memory(
     network: NetworkOption = "plain3",
+    width: Width = None,
+    depth: Depth = None,
     image_size: Annotated[
         int,
         typer.Option(parser=integer(1), metavar="INTEGER", help="Height and width of an image."),
@@ -47,14 +52,14 @@ def memory(
         str | None,
         typer.Option(
             help="Your own, in place of these sizes: package.module:function, called without "
-            "arguments, which returns an ImageData or one batch of example inputs of any "
-            "structure.",
-            show_default="images of the sizes given",
+            "arguments, which returns an ImageData, a TextData or one batch of example inputs of "
+            "any structure.",
+            show_default="images of the sizes given, or texts of 64 bytes for gpt",
         ),
     ] = None,
     batch_size: BatchSize = 32,
     space: Space = "paper",
-    optimizer: OptimizerOption = "sgd",
+    optimizer: OptimizerOption = None,
     accounting: Annotated[
         Accounting,
         typer.Option(
@@ -72,7 +77,7 @@ def memory(
     Where a choice has the name of a part, its column ends in `_choice`.
     """
     with clear_errors():
-        check_network(network)
+        check_network(network, width, depth)
         if data is not None:
             load_plugin("data", data)
 
@@ -80,17 +85,16 @@ def memory(
         from optuna_peppp.lowprecision.training.own import counted
 
         shape = (channels, image_size, image_size)
-        model, inputs = counted(network, data, classes, shape)
-        images = inputs is None
+        model, input_shape, inputs = counted(network, data, classes, shape, width, depth)
         tuned = named_space(space or "paper")
         rows = usages(
             tuned,
             model,
-            shape if images else None,
-            batch_size if images else None,
+            input_shape,
+            batch_size if inputs is None else None,
             accounting,
             inputs=inputs,
-            optimizer=optimizer,
+            optimizer=optimizer or usual_optimizer(network),
             sites=sites,
         )
         names = [f"{name}_choice" if name in _PARTS else name for name in tuned.names]

@@ -91,8 +91,9 @@ def listed(choices: Sequence[str]) -> str:
 
 DATA_HELP = (
     "digits, cifar10, cifar100, cifar100:SUPERCLASS (such as cifar100:flowers), npz:FILE "
-    "(MedMNIST layout), folder:DIRECTORY (a folder of images per class), or your own: "
-    "package.module:function, called without arguments, which returns an ImageData."
+    "(MedMNIST layout), folder:DIRECTORY (a folder of images per class), text:FILE-OR-FOLDER or "
+    "python:TEXT (bytes, for gpt, which tells the next one), or your own: "
+    "package.module:function, called without arguments, which returns an ImageData or TextData."
 )
 Data = Annotated[str, typer.Option(help=DATA_HELP)]
 NetworkOption = Annotated[
@@ -101,6 +102,24 @@ NetworkOption = Annotated[
         metavar="NETWORK",
         help=f"{', '.join(NETWORKS)}, or your own: package.module:function of the data, which "
         "returns an nn.Module.",
+    ),
+]
+Width = Annotated[
+    int | None,
+    typer.Option(
+        parser=integer(1),
+        metavar="INTEGER",
+        help="Numbers a token of vit or gpt, a multiple of 16.",
+        show_default="64",
+    ),
+]
+Depth = Annotated[
+    int | None,
+    typer.Option(
+        parser=integer(1),
+        metavar="INTEGER",
+        help="Blocks of vit or gpt.",
+        show_default="2",
     ),
 ]
 ImageSize = Annotated[
@@ -113,10 +132,11 @@ ImageSize = Annotated[
     ),
 ]
 BatchSize = Annotated[
-    int, typer.Option(parser=integer(1), metavar="INTEGER", help="Images a step.")
+    int,
+    typer.Option(parser=integer(1), metavar="INTEGER", help="Images, or texts, a step."),
 ]
 Epochs = Annotated[
-    int, typer.Option(parser=integer(1), metavar="INTEGER", help="Passes over the training images.")
+    int, typer.Option(parser=integer(1), metavar="INTEGER", help="Passes over what is trained on.")
 ]
 RoundingOption = Annotated[
     Rounding,
@@ -135,11 +155,12 @@ SitesOption = Annotated[
     ),
 ]
 OptimizerOption = Annotated[
-    OptimizerName,
+    OptimizerName | None,
     typer.Option(
         parser=choice("optimizer", OPTIMIZER_NAMES),
         metavar=listed(OPTIMIZER_NAMES),
         help="The optimizer; of SGD, with momentum.",
+        show_default="adamw for vit and gpt, else sgd",
     ),
 ]
 ScheduleOption = Annotated[

@@ -13,6 +13,7 @@ from optuna_peppp.cli.conclusion import next_step, report
 from optuna_peppp.cli.options import (
     BatchSize,
     Data,
+    Depth,
     Device,
     Epochs,
     ImageSize,
@@ -33,11 +34,13 @@ from optuna_peppp.cli.options import (
     Threads,
     TrainOption,
     WeightDecay,
+    Width,
     in_a_folder,
     integer,
     number,
 )
 from optuna_peppp.cli.output import INTERRUPTED, clear_errors, clear_warnings, echo
+from optuna_peppp.configurations.architecture import usual_optimizer
 
 if TYPE_CHECKING:
     from optuna_peppp.prediction import Prediction
@@ -63,6 +66,8 @@ def _can_be_drawn(path: Path | None) -> Path | None:
 def tune(
     data: Data = "digits",
     network: NetworkOption = "plain3",
+    width: Width = None,
+    depth: Depth = None,
     trials: Annotated[
         int,
         typer.Option(
@@ -96,7 +101,7 @@ def tune(
         float, typer.Option(parser=number, metavar="FLOAT", help="Step size.")
     ] = 0.001,
     batch_size: BatchSize = 32,
-    optimizer: OptimizerOption = "sgd",
+    optimizer: OptimizerOption = None,
     momentum: Momentum = 0.9,
     weight_decay: WeightDecay = 5e-4,
     schedule: ScheduleOption = "constant",
@@ -132,7 +137,7 @@ def tune(
     """
     with clear_errors(), clear_warnings():
         check_data(data)
-        check_network(network)
+        check_network(network, width, depth, data)
         check_train(train)
         check_size("--memory-cap", memory_cap)
         check_size("--measurement-cap", measurement_cap)
@@ -165,6 +170,8 @@ def tune(
         experiment = Experiment(
             data=data,
             network=network,
+            width=width,
+            depth=depth,
             image_size=image_size,
             epochs=epochs,
             batch_size=batch_size,
@@ -172,7 +179,7 @@ def tune(
             weight_decay=weight_decay,
             schedule=schedule,
             train=train,
-            optimizer=optimizer,
+            optimizer=optimizer or usual_optimizer(network),
             learning_rate=learning_rate,
             rounding=rounding,
             sites=sites,

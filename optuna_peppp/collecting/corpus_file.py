@@ -24,6 +24,8 @@ MORE: Final = (
     "sites",
     "batch_size",
     "image_size",
+    "width",
+    "depth",
     "momentum",
     "weight_decay",
     "diverged",
@@ -84,4 +86,4 @@ def _fields(settings: dict[str, Any], trial: FrozenTrial) -> dict[str, str]:
         "diverged": int(told["diverged"]),
         "seconds": f"{told['seconds']:.2f}",
     }
-    return {name: str(value) for name, value in fields.items()}
+    return {name: "" if value is None else str(value) for name, value in fields.items()}

@@ -10,14 +10,15 @@ from optuna_peppp.choices import check_choice
 from optuna_peppp.configurations.plugins import is_plugin
 from optuna_peppp.text import quoted
 
-DataKind = Literal["digits", "cifar10", "cifar100", "npz", "folder"]
+DataKind = Literal["digits", "cifar10", "cifar100", "npz", "folder", "text", "python"]
 """What stands before the colon of a data set's name, or is all of it."""
 
 DATA_KINDS: Final[tuple[DataKind, ...]] = get_args(DataKind)
 
 DATA_FORMS: Final = (
     "digits, cifar10, cifar100, cifar100:SUPERCLASS (such as cifar100:flowers), "
-    "npz:FILE (MedMNIST layout) or folder:DIRECTORY (a folder of images per class)"
+    "npz:FILE (MedMNIST layout), folder:DIRECTORY (a folder of images per class), "
+    "text:FILE-OR-FOLDER or python:TEXT (such as python:topics)"
 )
 """The names in words."""
 
@@ -46,6 +47,22 @@ CIFAR100_SUPERCLASSES: Final[dict[str, tuple[str, ...]]] = {
 """The fine classes of every superclass of CIFAR-100 (Krizhevsky, 2009)."""
 
 
+TEXT_KINDS: Final[tuple[DataKind, ...]] = ("text", "python")
+"""Those of bytes, whose next one is to be told."""
+
+PYTHON_TEXTS: Final = (
+    *("topics", "sources", "docstrings", "headers", "bytecode"),
+    *("names", "characters", "entities", "codecs", "calendars"),
+)
+"""Texts that every installation of Python carries (``lowprecision.datasets.python_texts``)."""
+
+_WHOLE: Final = ("digits", "cifar10", "cifar100")
+"""Kinds that are a whole name."""
+
+_SURE: Final = 0.8
+"""How near the name of a kind is to one that was misspelled, and no module of the user's own."""
+
+
 def parse_name(name: str) -> tuple[DataKind, str]:
     """The kind of a data set and what follows its colon.
 
@@ -57,7 +74,10 @@ def parse_name(name: str) -> tuple[DataKind, str]:
         if kind == "cifar100" and colon:
             check_choice("the superclass of cifar100", argument, CIFAR100_SUPERCLASSES)
             return "cifar100", argument
-        if (kind in ("npz", "folder") and argument) or name in ("digits", "cifar10", "cifar100"):
+        if kind == "python" and argument:
+            check_choice("the text of python", argument, PYTHON_TEXTS)
+            return "python", argument
+        if (kind in ("npz", "folder", "text") and argument) or name in _WHOLE:
             return cast(DataKind, kind), argument
     meant = _meant(name)
     hint = f". Did you mean {meant!r}?" if meant else ""
@@ -68,7 +88,12 @@ def is_own(name: object) -> bool:
     """Whether a data set is a function of the user's own, ``package.module:function``."""
     if not isinstance(name, str) or not is_plugin(name):
         return False
-    return not get_close_matches(name.partition(":")[0], DATA_KINDS, 1)
+    return not get_close_matches(name.partition(":")[0], DATA_KINDS, 1, _SURE)
+
+
+def is_text(name: str) -> bool:
+    """Whether a data set is one of bytes, whose next one is to be told."""
+    return not is_own(name) and parse_name(name)[0] in TEXT_KINDS
 
 
 def _meant(name: object) -> str | None:
@@ -89,4 +114,4 @@ def _meant(name: object) -> str | None:
             return f"npz:{name}"
     except (OSError, ValueError, RuntimeError):  # too long for a path, or with zeros
         pass
-    return near[0] if near and near[0] not in ("npz", "folder") else None
+    return near[0] if near and near[0] in _WHOLE else None

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
-Network = Literal["plain3", "resnet20", "resnet18", "resnet34", "vgg11", "vgg13", "vgg16", "vgg19"]
+Network = Literal[
+    "plain3",
+    "resnet20",
+    "resnet18",
+    "resnet34",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+    "vit",
+    "gpt",
+]
 """The networks that :func:`~optuna_peppp.lowprecision.build_model` builds."""
 
 OptimizerName = Literal["sgd", "adam", "adamw"]

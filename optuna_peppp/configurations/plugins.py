@@ -22,11 +22,11 @@ SIGNATURES: Final[dict[Plugin, tuple[str, ...]]] = {
 }
 """What each is called with.
 
-``network(data)`` returns an ``nn.Module`` for what the data set is: an ``ImageData``, whose
-``num_classes`` and ``input_shape`` it has, or what an own ``data()`` returned.
+``network(data)`` returns an ``nn.Module`` for what the data set is: an ``ImageData`` or a
+``TextData``, whose ``num_classes`` and ``input_shape`` it has, or what an own ``data()`` returned.
 
-``data()`` returns an ``ImageData`` or, beside an own ``train``, one batch of example inputs of any
-structure, from which memory is computed.
+``data()`` returns an ``ImageData``, a ``TextData`` or, beside an own ``train``, one batch of
+example inputs of any structure, from which memory is computed.
 
 ``train(params, recipe, seed)`` returns the error, between 0 and 1. ``params`` holds the settings of
 the command and what the configuration chooses, by name; ``recipe`` the format of every role.

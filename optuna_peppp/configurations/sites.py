@@ -78,6 +78,7 @@ class Groups:
     def sizes(self) -> tuple[int, ...]:
         """Numbers of every group by (1)."""
         sizes = [0] * (1 + max(site.group for site in self.sites))
-        for part in (*self.sites, *self.parameters.values()):
+        parts: tuple[Site | Parameter, ...] = (*self.sites, *self.parameters.values())
+        for part in parts:
             sizes[part.group] += 2 * part.numbers
         return tuple(sizes)

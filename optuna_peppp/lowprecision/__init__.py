@@ -1,6 +1,7 @@
 """Low-precision training simulated in PyTorch: the one part of the package that imports torch."""
 
 from optuna_peppp.lowprecision.datasets.loading import ImageData, load_dataset
+from optuna_peppp.lowprecision.datasets.text import TextData, load_text
 from optuna_peppp.lowprecision.memory.accounting import training_memory
 from optuna_peppp.lowprecision.memory.spaces import memory_vector
 from optuna_peppp.lowprecision.memory.usage import MemoryUsage
@@ -22,10 +23,12 @@ __all__ = [
     "MemoryUsage",
     "Quantizer",
     "RoundingScheme",
+    "TextData",
     "TrainingResult",
     "build_model",
     "groups",
     "load_dataset",
+    "load_text",
     "low_precision",
     "memory_vector",
     "quantize",

@@ -41,6 +41,16 @@ COMMANDS = (
 BAD = {
     "data set": (["tune", "--data", "mnist"], "data set must be digits"),
     "network": (["tune", "--network", "alexnet"], "network must be 'plain3'"),
+    "text": (["tune", "--network", "gpt", "--data", "text:no"], "no file or folder no"),
+    "text of images": (["tune", "--network", "gpt"], "takes texts, and data digits is of images"),
+    "images of text": (["collect", "python:topics", "--storage", "x.journal"], "takes images, and"),
+    "size of a text": (
+        ["tune", "--network", "gpt", "--data", "python:topics", "--image-size", "8"],
+        "image_size must be left out",
+    ),
+    "width": (["tune", "--network", "vit", "--width", "20"], "must be a multiple of 16; got 20"),
+    "depth": (["memory", "--depth", "2"], "depth must be left out with network plain3"),
+    "patches": (["memory", "--network", "vit", "--image-size", "18"], "multiples of 4; got 18x18"),
     "storage": (["tune", "--storage", "tune.txt"], "storage must be a database URL"),
     "storage kind": (["tune", "--storage", "nosuch://x"], "cannot be opened"),
     "corpus": (["tune", "--corpus", "nosuch"], "a corpus that ships"),

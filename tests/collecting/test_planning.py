@@ -71,6 +71,8 @@ def test_the_plan_holds_every_configuration_of_every_experiment(tmp_path: Path) 
         "optimizer": "sgd",
         "schedule": "constant",
         "train": None,
+        "width": None,
+        "depth": None,
         "rounding": "nearest",
         "sites": "modules",
         "test_fraction": 0.2,

@@ -150,6 +150,8 @@ def test_an_export_is_what_was_measured(tmp_path: Path, storage: str) -> None:
             "sites": "modules",
             "batch_size": "32",
             "image_size": "8",
+            "width": "",
+            "depth": "",
             "momentum": "0.9",
             "weight_decay": "0.0005",
             "diverged": str(int(m.index == 3)),

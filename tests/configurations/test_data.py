@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from optuna_peppp.configurations.data import CIFAR100_SUPERCLASSES, DATA_KINDS, parse_name
+from optuna_peppp.configurations.data import (
+    CIFAR100_SUPERCLASSES,
+    DATA_KINDS,
+    is_own,
+    is_text,
+    parse_name,
+)
 from optuna_peppp.text import quoted
 
 
@@ -20,6 +26,8 @@ from optuna_peppp.text import quoted
         ("cifar100:flowers", ("cifar100", "flowers")),
         ("npz:a:b.npz", ("npz", "a:b.npz")),
         ("folder:~/images", ("folder", "~/images")),
+        ("text:~/books", ("text", "~/books")),
+        ("python:topics", ("python", "topics")),
     ],
 )
 def test_a_kind_and_what_follows_its_colon(name: str, parts: tuple[str, str]) -> None:
@@ -54,7 +62,22 @@ def test_what_was_meant(
 
 
 @pytest.mark.parametrize(
-    "name", ["mnist", "", "npz", "folder", "npz:", "x" * 5000, "a\0b", "~no~", 3]
+    "name",
+    [
+        "mnist",
+        "",
+        "npz",
+        "folder",
+        "npz:",
+        "text",
+        "text:",
+        "python",
+        "python:",
+        "x" * 5000,
+        "a\0b",
+        "~no~",
+        3,
+    ],
 )
 def test_nothing_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
@@ -67,6 +90,17 @@ def test_an_unknown_superclass() -> None:
     with pytest.raises(ValueError, match=r"got .flower.[.] Did you mean .flowers.[?]"):
         parse_name("cifar100:flower")
     assert len({name for fine in CIFAR100_SUPERCLASSES.values() for name in fine}) == 100
+
+
+def test_an_unknown_text_of_python() -> None:
+    with pytest.raises(ValueError, match=r"got .topic.[.] Did you mean .topics.[?]"):
+        parse_name("python:topic")
+
+
+def test_texts_are_told_from_modules() -> None:
+    names = ("text:book", "python:topics", "digits", "folder:imgs", "tests:data", "mine:text")
+    assert [is_text(name) for name in names] == [True, True, False, False, False, False]
+    assert [is_own(name) for name in names] == [False, False, False, False, True, True]
 
 
 def test_names_are_read_without_torch() -> None:

@@ -1,32 +1,56 @@
-"""The corpus of formats that hardware has: what it holds, and that it is worth learning from."""
+"""The corpora of formats that hardware has: what they hold, and that they are worth learning."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 import pytest
 
 from optuna_peppp import ConfigurationSpace, ErrorMatrix, MetaModel, load_corpus
+from optuna_peppp.configurations.data import CIFAR100_SUPERCLASSES, PYTHON_TEXTS
 from optuna_peppp.corpora.catalog import read_table
+
+SETTINGS: Final[dict[str, dict[str, str]]] = {
+    "plain3-cifar100-hardware": {"model": "plain3", "learning_rate": "0.001", "batch_size": "32"},
+    "vit-cifar100-hardware": {
+        **{"model": "vit", "width": "32", "depth": "1", "image_size": "16"},
+        **{"learning_rate": "0.003", "batch_size": "32"},
+    },
+    "gpt-text-hardware": {
+        **{"model": "gpt", "width": "32", "depth": "1", "image_size": ""},
+        **{"learning_rate": "0.003", "batch_size": "16"},
+    },
+}
+"""How each was measured, beside what all have in common."""
+
+COMMON: Final = {"optimizer": "adamw", "epochs": "3", "seed": "0", "diverged": "0"}
+
+
+@pytest.fixture(scope="module", params=SETTINGS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def hardware() -> ErrorMatrix:
-    return load_corpus("plain3-cifar100-hardware")
+def hardware(name: str) -> ErrorMatrix:
+    return load_corpus(name)
 
 
-def test_the_corpus_of_hardware_is_a_sample_of_the_space(hardware: ErrorMatrix) -> None:
+def test_the_corpus_of_hardware_is_a_sample_of_the_space(name: str, hardware: ErrorMatrix) -> None:
     assert hardware.space == ConfigurationSpace.hardware()
-    assert set(hardware.tasks) <= set(load_corpus("plain3-cifar100").tasks)
-    assert len(hardware.tasks) >= 10
+    texts = name == "gpt-text-hardware"
+    tasks = {f"python:{text}" for text in PYTHON_TEXTS} if texts else {*CIFAR100_SUPERCLASSES}
+    assert set(hardware.tasks) == tasks
     assert hardware.observed.any(axis=0).all()
     assert 0.05 < hardware.observed.mean() < 0.5
-    assert hardware.settings == {"learning_rate": 0.001}
+    assert hardware.settings == {"learning_rate": float(SETTINGS[name]["learning_rate"])}
 
 
-def test_rows_tell_how_they_were_measured() -> None:
-    rows = read_table("plain3-cifar100-hardware").rows
-    for name, value in {"optimizer": "adamw", "epochs": "3", "seed": "0", "diverged": "0"}.items():
-        assert {row.fields[name] for row in rows} == {value}
+def test_rows_tell_how_they_were_measured(name: str) -> None:
+    rows = read_table(name).rows
+    for field, value in {**COMMON, **SETTINGS[name]}.items():
+        assert {row.fields[field] for row in rows} == {value}, field
 
 
 def test_few_bits_cost_more_than_a_seed(hardware: ErrorMatrix) -> None:

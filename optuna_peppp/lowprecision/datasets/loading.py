@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optuna_peppp.configurations.data import parse_name
+from optuna_peppp.configurations.data import TEXT_KINDS, parse_name
 from optuna_peppp.lowprecision.datasets.archives import read_archive
 from optuna_peppp.lowprecision.datasets.cifar import read_cifar
 from optuna_peppp.lowprecision.datasets.folders import read_folder
@@ -108,6 +108,8 @@ def load_dataset(
         ConnectionError: The download failed.
     """
     kind, argument = parse_name(name)
+    if kind in TEXT_KINDS:
+        raise ValueError(f"name must be one of images; {name} is a text, for load_text")
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size must be at least 1 pixel; got {image_size}")
     if not 0 < test_fraction < 1:

@@ -156,8 +156,11 @@ class Quantizer:
         )
         rounder, high = self._rounder(recipe, device, keys), None
         if recipe.rule is not None:
-            of_rule = {role: recipe.rule.high for role in _RULED if role in recipe}
-            high = self._rounder({**recipe.formats, **of_rule}, device, keys)
+            formats = dict(recipe.formats)
+            for role in _RULED:
+                if role in formats:
+                    formats[role] = recipe.rule.high
+            high = self._rounder(formats, device, keys)
         return replace(rounder, exempt=exempt, high=high)
 
     def _rounder(self, formats: Formats, device: torch.device, keys: Tensor | None) -> Rounder:

@@ -54,7 +54,7 @@ def roles_of(module: nn.Module, inputs: Any, operators: bool = False) -> Roles:
     return Roles(frozenset(logits), frozenset(flow.constants))
 
 
-class _Flow(Watcher):
+class _Flow(Watcher):  # type: ignore[no-untyped-call]
     """Keeps of every storage the calls that what it holds was computed from.
 
     Attributes:
@@ -105,7 +105,7 @@ class _Flow(Watcher):
         return set().union(*(self._sources.get(key, set()) for key in self.storages(values)))
 
 
-class _OfOperators(_Flow):
+class _OfOperators(_Flow):  # type: ignore[no-untyped-call]
     """The same where operators are sites, too."""
 
     def __init__(self, network: nn.Module) -> None:

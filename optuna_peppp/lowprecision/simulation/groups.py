@@ -70,7 +70,7 @@ class _Frame:
         self.is_first = True
 
 
-class _Recorder(Watcher):
+class _Recorder(Watcher):  # type: ignore[no-untyped-call]
     """Records sites as calls make them, and which call reads a parameter first."""
 
     def __init__(self, network: nn.Module) -> None:

@@ -108,7 +108,8 @@ class LowPrecisionModule(nn.Module):
         outputs = self.outputs
         keeps = rounder.rounds("saved") and torch.is_grad_enabled()
         try:
-            parameters, low, assigned = dict(self.module.named_parameters()), None, self.assigned
+            parameters: dict[str, Tensor] = dict(self.module.named_parameters())
+            low, assigned = None, self.assigned
             if assigned is not None:
                 assigned.begin(counting=self.module.training and torch.is_grad_enabled())
                 low = assigned.weights(list(filter(is_rounded, parameters.values())))

@@ -13,8 +13,17 @@ from torch.nn.functional import cross_entropy
 
 from optuna_peppp.lowprecision.datasets.images import rows_at_once
 from optuna_peppp.lowprecision.datasets.loading import ImageData
+from optuna_peppp.lowprecision.datasets.text import TextData
 
 _TEST_BATCH: Final = 500
+
+_TEST_BYTES: Final = 2**14
+"""Bytes that are told at once: their logits take 16 MiB."""
+
+
+def batches_of(data: ImageData | TextData, device: torch.device) -> Batches | TextBatches:
+    """A data set on the device, in batches of its kind."""
+    return Batches(data, device) if isinstance(data, ImageData) else TextBatches(data, device)
 
 
 class Batches:
@@ -67,6 +76,56 @@ class Batches:
             predicted = network(self.standardized(images[batch])).argmax(1)
             wrong += (predicted != labels[batch]).sum()
         return int(wrong) / len(labels)
+
+
+class TextBatches:
+    """A text on the device, in windows: ``context`` bytes, and the one after each of them.
+
+    A step has as many windows as others have images. Windows do not overlap, but in one byte.
+    """
+
+    def __init__(self, data: TextData, device: torch.device) -> None:
+        self.device = device
+        self._train = _windows(data.train_bytes, data.context).to(device)
+        self._test = _windows(data.test_bytes, data.context).to(device)
+
+    def shuffled(self, batch_size: int, order: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """All windows to train on, inputs and targets, once, in a new order.
+
+        Those left over, fewer than a batch, wait for the next epoch.
+        """
+        indices = torch.randperm(len(self._train), generator=order).to(self.device)
+        for batch in torch.split(indices, batch_size)[: self.steps(batch_size)]:
+            windows = self._train[batch]
+            yield windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
+
+    def steps(self, batch_size: int) -> int:
+        """How many batches :meth:`shuffled` yields."""
+        return max(1, len(self._train) // batch_size)
+
+    def sample(self) -> Tensor:
+        """Two windows as the network takes them."""
+        return self._train[:2, :-1].long()
+
+    def loss(self, network: Callable[..., Any], inputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross entropy of the next bytes, a scalar."""
+        return cross_entropy(network(inputs.long()).flatten(0, 1), targets.flatten().long())
+
+    @torch.no_grad()
+    def error(self, network: nn.Module) -> float:
+        """Share of the bytes to test on that a network tells wrongly."""
+        network.eval()
+        wrong = torch.zeros((), dtype=torch.int64, device=self.device)
+        rows = max(1, _TEST_BYTES // self._test.shape[1])
+        for windows in torch.split(self._test, rows):
+            predicted = network(windows[:, :-1].long()).argmax(-1)
+            wrong += (predicted != windows[:, 1:]).sum()
+        return int(wrong) / self._test[:, 1:].numel()
+
+
+def _windows(text: Tensor, context: int) -> Tensor:
+    """uint8 (n, context + 1)."""
+    return text.unfold(0, context + 1, context).contiguous()
 
 
 def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -13,10 +11,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from optuna_peppp.choices import check_choice
-from optuna_peppp.configurations.data import is_own, parse_name
+from optuna_peppp.configurations.architecture import check_architecture, check_pair
+from optuna_peppp.configurations.data import is_own, is_text, parse_name
 from optuna_peppp.configurations.hardware import RECIPE_NAMES, recipe_of
 from optuna_peppp.configurations.names import (
-    NETWORKS,
     OPTIMIZER_NAMES,
     ROUNDINGS,
     SCHEDULES,
@@ -29,10 +27,12 @@ from optuna_peppp.configurations.names import (
 )
 from optuna_peppp.configurations.plugins import is_plugin, load_plugin
 from optuna_peppp.lowprecision.datasets.loading import ImageData, load_dataset
+from optuna_peppp.lowprecision.datasets.text import TextData, load_text
 from optuna_peppp.lowprecision.memory.spaces import usages
 from optuna_peppp.lowprecision.memory.usage import MemoryUsage
 from optuna_peppp.lowprecision.training.devices import resolve_device
 from optuna_peppp.lowprecision.training.loop import TrainingResult, train
+from optuna_peppp.lowprecision.training.numbers import number, whole
 from optuna_peppp.lowprecision.training.own import network_of, own_data, own_error
 from optuna_peppp.lowprecision.training.randomness import RandomStreams
 
@@ -62,21 +62,22 @@ class Experiment(_Holder):
     Python's.
 
     Attributes:
-        data: Data set, as :func:`~optuna_peppp.lowprecision.load_dataset` names it, or a
-            function of one's own (:data:`~optuna_peppp.configurations.plugins.SIGNATURES`).
+        data: Data set, as :func:`~optuna_peppp.lowprecision.load_dataset` or
+            :func:`~optuna_peppp.lowprecision.load_text` names it, or a function of one's own
+            (:data:`~optuna_peppp.configurations.plugins.SIGNATURES`).
         network: Network, as :func:`~optuna_peppp.lowprecision.build_model` names it, or such a
             function.
         image_size: Height and width to resize images to; None takes 16 for ``plain3`` and the
             images' own for the others.
-        epochs: Passes over the training images.
-        batch_size: Images a step, unless the configuration chooses it.
+        epochs: Passes over the training images, or the text.
+        batch_size: Images, or windows of a text, a step, unless the configuration chooses it.
         learning_rate: Step size, unless the configuration chooses it.
         momentum: Momentum, unless the configuration chooses it.
         weight_decay: Weight decay, unless the configuration chooses it.
         rounding: ``"nearest"`` or ``"stochastic"``, of the paper's formats; recipes of hardware say
             it themselves.
         seed: Seed of the weights and of the training.
-        test_fraction: Share of images to test on, where the data set has no test part.
+        test_fraction: Share to test on, where the data set has no test part.
         device: Where to train.
         optimizer: ``"sgd"``, ``"adam"`` or ``"adamw"``, unless the configuration chooses it.
         schedule: Of the step size: ``"constant"``, ``"cosine"`` or ``"onecycle"``, unless the
@@ -85,6 +86,8 @@ class Experiment(_Holder):
             :func:`~optuna_peppp.lowprecision.train`.
         sites: Whose outputs are rounded: ``"modules"`` or ``"operators"``, as in a
             :class:`~optuna_peppp.configurations.recipe.Recipe`.
+        width: Of ``vit`` and ``gpt``, as ``build_model`` takes it; None for theirs.
+        depth: Likewise.
 
     Raises:
         ValueError: Unknown names, numbers that are out of range, or a device that this machine
@@ -107,6 +110,8 @@ class Experiment(_Holder):
     schedule: Schedule = "constant"
     train: str | None = None
     sites: Sites = "modules"
+    width: int | None = None
+    depth: int | None = None
 
     def __post_init__(self) -> None:
         if is_own(self.data):
@@ -115,28 +120,35 @@ class Experiment(_Holder):
             parse_name(self.data)
         if is_plugin(self.network):
             load_plugin("network", self.network)
-        else:
-            check_choice("network", self.network, NETWORKS)
         if self.train is not None:
             load_plugin("train", self.train)
+        check_architecture(self.network, self.width, self.depth)
+        check_pair(self.network, self.data)
+        if self.image_size is not None and is_text(self.data):
+            raise ValueError(f"image_size must be left out with data {self.data}, which is a text")
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("rounding", self.rounding, ROUNDINGS)
         check_choice("sites", self.sites, SITES)
         check_choice("optimizer", self.optimizer, OPTIMIZER_NAMES)
         resolve_device(self.device)
         plain: dict[str, Any] = {
-            "epochs": _whole("epochs", self.epochs),
-            "batch_size": _whole("batch_size", self.batch_size),
-            "seed": _whole("seed", self.seed, -(2**63), 2**64 - 1),
-            "learning_rate": _number("learning_rate", self.learning_rate, zero=False),
-            "momentum": _number("momentum", self.momentum),
-            "weight_decay": _number("weight_decay", self.weight_decay),
-            "test_fraction": _number("test_fraction", self.test_fraction, 1, zero=False),
+            "epochs": whole("epochs", self.epochs),
+            "batch_size": whole("batch_size", self.batch_size),
+            "seed": whole("seed", self.seed, -(2**63), 2**64 - 1),
+            "learning_rate": number("learning_rate", self.learning_rate, zero=False),
+            "momentum": number("momentum", self.momentum),
+            "weight_decay": number("weight_decay", self.weight_decay),
+            "test_fraction": number("test_fraction", self.test_fraction, 1, zero=False),
             "data": str(self.data),
             "device": str(self.device),
+            **{
+                name: int(value)
+                for name, value in (("width", self.width), ("depth", self.depth))
+                if value is not None
+            },
         }
         if self.image_size is not None:
-            plain["image_size"] = _whole("image_size", self.image_size)
+            plain["image_size"] = whole("image_size", self.image_size)
         for name, value in plain.items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "_data", None)
@@ -175,15 +187,19 @@ class Experiment(_Holder):
     def load(self) -> ImageData | Any:
         """The data set; read at the first call, whatever becomes of its files afterwards.
 
-        An own function may return one batch of example inputs, for an own training.
+        A text is a ``TextData``. An own function may return one batch of example inputs, for an own
+        training.
 
         Raises:
-            ValueError, FileNotFoundError, ConnectionError: As ``load_dataset``.
+            ValueError, FileNotFoundError, ConnectionError: As ``load_dataset`` and ``load_text``.
         """
         # An unpickled experiment has its fields only.
         data: ImageData | Any | None = getattr(self, "_data", None)
         if data is None and is_own(self.data):
             data = own_data(self.data, self.image_size, examples=self.train is not None)
+            object.__setattr__(self, "_data", data)
+        elif data is None and is_text(self.data):
+            data = load_text(self.data, test_fraction=self.test_fraction)
             object.__setattr__(self, "_data", data)
         elif data is None:
             size = self.image_size
@@ -205,7 +221,13 @@ class Experiment(_Holder):
         """
         data = self.load()
         with RandomStreams(self.seed).lent():
-            return network_of(self.network, data, logits=self.train is None)
+            return network_of(
+                self.network,
+                data,
+                logits=self.train is None,
+                width=self.width,
+                depth=self.depth,
+            )
 
     def memory(self, space: ConfigurationSpace) -> NDArray[np.float64]:
         """Memory of every configuration of a space, in bytes, shape (d,)."""
@@ -214,7 +236,7 @@ class Experiment(_Holder):
     def usages(self, space: ConfigurationSpace) -> list[MemoryUsage]:
         """The parts of the memory of every configuration of a space."""
         data, network = self.load(), self.build()
-        if isinstance(data, ImageData):
+        if isinstance(data, ImageData | TextData):
             size: dict[str, Any] = {"input_shape": data.input_shape, "batch_size": self.batch_size}
         else:
             size = {"inputs": data}
@@ -224,9 +246,9 @@ class Experiment(_Holder):
     def task(self) -> tuple[str, int | None]:
         """What its data set is called, and the height of its images, None of what is none."""
         data = self.load()
-        return (
-            (data.name, data.input_shape[1]) if isinstance(data, ImageData) else (self.data, None)
-        )
+        if isinstance(data, ImageData):
+            return data.name, data.input_shape[1]
+        return data.name if isinstance(data, TextData) else self.data, None
 
     def measure(
         self, params: Mapping[str, object], on_epoch: Callable[[int], None] | None = None
@@ -271,24 +293,3 @@ class Experiment(_Holder):
             device=self.device,
             on_epoch=on_epoch,
         )
-
-
-def _whole(name: str, value: object, low: int = 1, high: int | None = None) -> int:
-    """A whole number within bounds as Python's int."""
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        number = int(value)
-        if number >= low and (high is None or number <= high):
-            return number
-    bounds = f"at least {low}" if high is None else f"between {low} and {high}"
-    raise ValueError(f"{name} must be a whole number, {bounds}; got {value!r}")
-
-
-def _number(name: str, value: object, below: float = math.inf, *, zero: bool = True) -> float:
-    """A number from 0, or above it, to below a bound as Python's float."""
-    if isinstance(value, Real) and not isinstance(value, bool):
-        number = float(value)
-        if number < below and (number > 0 or (zero and number == 0)):
-            return number
-    least = "at least 0" if zero else "above 0"
-    bound = "finite" if below == math.inf else f"below {below:g}"
-    raise ValueError(f"{name} must be a number, {least} and {bound}; got {value!r}")

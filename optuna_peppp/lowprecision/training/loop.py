@@ -1,4 +1,4 @@
-"""Training of any classifier in low precision."""
+"""Training of any classifier, of images or of the next byte, in low precision."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from optuna_peppp.configurations.names import SCHEDULES, Backend, OptimizerName,
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.lowprecision.datasets.loading import ImageData
+from optuna_peppp.lowprecision.datasets.text import TextData
 from optuna_peppp.lowprecision.rounding.scheme import DEFAULT_SCHEME, Quantizer, RoundingScheme
 from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
 from optuna_peppp.lowprecision.simulation.optimizer import OPTIMIZERS, LowPrecisionOptimizer
 from optuna_peppp.lowprecision.simulation.tf32 import convolutions_fit_tf32, convolutions_in_tf32
-from optuna_peppp.lowprecision.training.batches import Batches
+from optuna_peppp.lowprecision.training.batches import batches_of
 from optuna_peppp.lowprecision.training.devices import resolve_device
 from optuna_peppp.lowprecision.training.randomness import RandomStreams
 from optuna_peppp.lowprecision.training.schedules import FACTORS
@@ -31,7 +32,7 @@ class TrainingResult:
     """One measurement: what a training reached.
 
     Attributes:
-        error: Share of misclassified test images, the mean of ``errors``.
+        error: Share of misclassified test images, or bytes, the mean of ``errors``.
         errors: The test error after each of the last epochs that were averaged.
         diverged: Whether the loss became NaN or infinite; then ``error`` is that of the network
             as it stood at the end of that epoch.
@@ -49,7 +50,7 @@ class TrainingResult:
 
 def train(
     model: nn.Module,
-    data: ImageData,
+    data: ImageData | TextData,
     precision: Precision | Recipe | None,
     *,
     learning_rate: float = 0.001,
@@ -77,13 +78,16 @@ def train(
 
     Args:
         model: Any module from images, float32 (batch, channels, height, width) with mean 0 and
-            standard deviation 1 per channel, to logits (batch, classes). It is trained in place
-            and moved to ``device``; afterwards its parameters hold the weight accumulators.
-        data: The data set; every epoch visits the training images in a new order.
+            standard deviation 1 per channel, to logits (batch, classes); for a text, from bytes,
+            int64 (batch, context), to logits of the next ones (batch, context, 256). It is trained
+            in place and moved to ``device``; afterwards its parameters hold the weight
+            accumulators.
+        data: The data set; every epoch visits the training images, or windows of ``context`` bytes
+            of a text, in a new order.
         precision: The two formats, or a recipe, or None to train in float32 throughout.
         learning_rate: Step size.
         epochs: Passes over the training images.
-        batch_size: Images a step.
+        batch_size: Images, or windows, a step.
         seed: Seed of the order of images, of stochastic rounding and of all that the network draws.
         device: Where to train: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``, a CUDA device
             where there is one.
@@ -121,7 +125,7 @@ def train(
     settings: dict[str, Any] = {"lr": learning_rate, "weight_decay": weight_decay}
     if optimizer == "sgd":
         settings["momentum"] = momentum
-    batches = Batches(data, device)
+    batches = batches_of(data, device)
     with RandomStreams(seed, device).lent():
         # Nothing is drawn here, but a compiler puts back the random state that it found, which
         # may be that of a training in another thread.
@@ -140,10 +144,10 @@ def train(
             network.train()
             step.renew()
             total = torch.zeros((), device=device)
-            for images, labels in batches.shuffled(batch_size, order):
+            for inputs, targets in batches.shuffled(batch_size, order):
                 for group in update.param_groups:
                     group["lr"] = learning_rate * factor(taken, steps)
-                total += step(images, labels)
+                total += step(inputs, targets)
                 taken += 1
             # The only number of an epoch that the program waits for.
             diverged = not math.isfinite(float(total))

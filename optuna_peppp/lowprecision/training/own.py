@@ -13,10 +13,11 @@ from optuna_peppp.configurations.names import Network
 from optuna_peppp.configurations.plugins import call_plugin, is_plugin, load_plugin
 from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.lowprecision.datasets.loading import ImageData
+from optuna_peppp.lowprecision.datasets.text import CONTEXT, TextData
 from optuna_peppp.lowprecision.networks import build_model
 
 
-def own_data(name: str, image_size: int | None, *, examples: bool) -> ImageData | Any:
+def own_data(name: str, image_size: int | None, *, examples: bool) -> ImageData | TextData | Any:
     """The data set of a function ``data()``.
 
     Args:
@@ -30,21 +31,21 @@ def own_data(name: str, image_size: int | None, *, examples: bool) -> ImageData 
     if image_size is not None:
         raise ValueError(f"image_size must be left out with data {name}, which sizes its images")
     data = call_plugin("data", name)
-    if data is None or not (examples or isinstance(data, ImageData)):
+    if data is None or not (examples or isinstance(data, ImageData | TextData)):
         raise ValueError(
-            f"data {name} must return an optuna_peppp.lowprecision.ImageData or, beside a train "
-            f"of your own, one batch of example inputs; got {type(data).__name__}"
+            f"data {name} must return an ImageData or TextData of optuna_peppp.lowprecision or, "
+            f"beside a train of your own, one batch of example inputs; got {type(data).__name__}"
         )
     return data
 
 
-def own_network(name: str, data: ImageData | Any, *, logits: bool) -> nn.Module:
+def own_network(name: str, data: ImageData | TextData | Any, *, logits: bool) -> nn.Module:
     """The network of a function ``network(data)``.
 
     Args:
         name: Of the function.
         data: The data set.
-        logits: Whether it must classify images: it runs once on two of them.
+        logits: Whether it must classify images, or bytes: it runs once on two inputs.
 
     Raises:
         ValueError: It raises, returns something else, or cannot classify.
@@ -57,7 +58,14 @@ def own_network(name: str, data: ImageData | Any, *, logits: bool) -> nn.Module:
     return network
 
 
-def network_of(name: str, data: ImageData | Any, *, logits: bool) -> nn.Module:
+def network_of(
+    name: str,
+    data: ImageData | TextData | Any,
+    *,
+    logits: bool,
+    width: int | None = None,
+    depth: int | None = None,
+) -> nn.Module:
     """The network of a name, built in or the user's own, for a data set.
 
     Raises:
@@ -65,36 +73,49 @@ def network_of(name: str, data: ImageData | Any, *, logits: bool) -> nn.Module:
     """
     if is_plugin(name):
         return own_network(name, data, logits=logits)
-    if not isinstance(data, ImageData):
+    if not isinstance(data, TextData if name == "gpt" else ImageData):
+        kind = "texts" if name == "gpt" else "images"
         raise ValueError(
-            f"network {name} takes images, not {type(data).__name__}; beside such data name a "
+            f"network {name} takes {kind}, not {type(data).__name__}; beside such data name a "
             "network of your own, package.module:function"
         )
-    return build_model(cast(Network, name), data.num_classes, data.input_shape)
+    classes, shape = data.num_classes, data.input_shape
+    return build_model(cast(Network, name), classes, shape, width=width, depth=depth)
 
 
 def counted(
-    network: str, data: str | None, classes: int, shape: tuple[int, int, int]
-) -> tuple[nn.Module, Any]:
-    """The network whose memory is counted, and a batch of example inputs, None for images.
+    network: str,
+    data: str | None,
+    classes: int,
+    shape: tuple[int, int, int],
+    width: int | None,
+    depth: int | None,
+) -> tuple[nn.Module, tuple[int, ...] | None, Any]:
+    """The network whose memory is counted, the shape of its inputs, or a batch of examples.
 
     Args:
         network: Built in or the user's own.
-        data: A function of the user's own, or None for images of the sizes that follow.
+        data: A function of the user's own, or None for images of the sizes that follow or, of
+            ``gpt``, a text.
         classes: Number of classes.
         shape: (channels, height, width) of an image.
+        width: Of the network, None for its own.
+        depth: Likewise.
 
     Raises:
         ValueError: As :func:`own_data` and :func:`network_of`.
     """
-    if data is None:
+    if data is None and network == "gpt":
+        text = torch.zeros(CONTEXT + 1, dtype=torch.uint8)
+        source: Any = TextData("text", text, text)
+    elif data is None:
         image, label = torch.zeros(1, *shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64)
         source = ImageData("images", image, label, image, label, classes)
     else:
         source = own_data(data, None, examples=True)
-    images = isinstance(source, ImageData)
-    model = network_of(network, source, logits=images)
-    return model, None if images else source
+    built_in = isinstance(source, ImageData | TextData)
+    model = network_of(network, source, logits=built_in, width=width, depth=depth)
+    return (model, source.input_shape, None) if built_in else (model, None, source)
 
 
 def own_error(name: str, params: Mapping[str, object], recipe: Recipe, seed: int) -> float:
@@ -115,22 +136,27 @@ def own_error(name: str, params: Mapping[str, object], recipe: Recipe, seed: int
 
 
 @torch.no_grad()
-def _check_logits(name: str, network: nn.Module, data: ImageData) -> None:
-    images, was_training = data.train_images[:2].float() / 255, network.training
+def _check_logits(name: str, network: nn.Module, data: ImageData | TextData) -> None:
+    was_training = network.training
+    if isinstance(data, ImageData):
+        kind, form, inputs = "images", "(batch, classes)", data.train_images[:2].float() / 255
+        expected: tuple[int, ...] = len(inputs), data.num_classes
+    else:
+        kind, form = "texts", "(batch, context, 256)"
+        inputs = data.train_bytes[: data.context].long().repeat(2, 1)
+        expected = 2, data.context, data.num_classes
     try:
-        output = network.eval()(images)
+        output = network.eval()(inputs)
     except Exception as problem:
         reason = (str(problem).strip().splitlines() or [""])[0]
         raise ValueError(
-            f"network {name} must take images of shape (batch, {str(data.input_shape)[1:]}; on "
+            f"network {name} must take {kind} of shape (batch, {str(data.input_shape)[1:]}; on "
             f"two it raises {type(problem).__name__}: {reason}"
         ) from problem
     finally:
         network.train(was_training)
-    expected = (len(images), data.num_classes)
     if not isinstance(output, Tensor) or output.shape != expected:
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(
-            f"network {name} must return logits (batch, classes), {expected} of two images; got "
-            f"{got}"
+            f"network {name} must return logits {form}, {expected} of two {kind}; got {got}"
         )

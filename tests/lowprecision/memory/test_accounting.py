@@ -465,7 +465,7 @@ def test_promotion_has_an_upper_bound() -> None:
 
 
 @pytest.mark.parametrize("name", ["plain3", "resnet20", "vgg11"])
-def test_both_ends_of_demotion_are_trainings_with_one_format(name: str) -> None:
+def test_both_ends_of_demotion_are_trainings_with_one_format(name: Network) -> None:
     model, shape = build_model(name, 5, (3, 32, 32)), (3, 32, 32)
     for demotion, fmt in ((0.0, "1-6-9"), (1.0, "1-4-3")):
         mixed = training_memory(model, shape, 4, assigned(demotion)).total

@@ -16,6 +16,7 @@ from optuna_peppp.configurations.loss_scale import DynamicLossScale
 from optuna_peppp.configurations.names import ROUNDINGS, Rounding
 from optuna_peppp.configurations.notation import parse_format
 from optuna_peppp.configurations.recipe import Recipe
+from optuna_peppp.configurations.roles import Formats
 from optuna_peppp.lowprecision import low_precision, quantize, training_step
 from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
 
@@ -190,10 +191,10 @@ def test_nan_counts_as_overflow() -> None:
 
 
 def test_weights_are_promoted_one_by_one() -> None:
-    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    last = nn.Linear(4, 2)
     with torch.no_grad():
-        model[2].bias[0] = 5.0
-    module = LowPrecisionModule(model, NARROW)
+        last.bias[0] = 5.0
+    module = LowPrecisionModule(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), last), NARROW)
     for _ in range(2):
         module(torch.zeros(2, 3))
     assert module.assigned is not None
@@ -257,7 +258,7 @@ def test_what_is_computed_again_is_rounded_as_it_was() -> None:
 
 
 def test_gradients_overflow_to_infinity_where_a_dynamic_scale_sees_it() -> None:
-    formats = {"activation_gradients": parse_format("1-4-3b4")}
+    formats: Formats = {"activation_gradients": parse_format("1-4-3b4")}
     for loss_scale, expected in ((DynamicLossScale(), float("inf")), (1.0, 30.0)):
         x = torch.ones(2, 1, requires_grad=True)
         module = LowPrecisionModule(

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from optuna_peppp.lowprecision import ImageData, load_dataset
-from optuna_peppp.lowprecision.training.batches import Batches
+from optuna_peppp.lowprecision import ImageData, TextData, load_dataset
+from optuna_peppp.lowprecision.training.batches import Batches, TextBatches, batches_of
 
 CPU = torch.device("cpu")
 
@@ -138,3 +138,55 @@ def test_batches_take_little_more_than_the_images(large: Path) -> None:
         batches = Batches(data, CPU)
         assert grown() < 0.5 * BYTES
     assert batches.sample().shape == (2, 3, SIDE, SIDE)
+
+
+def text(train: int, test: int, context: int) -> TextData:
+    """Bytes that count."""
+    numbers = torch.arange(256, dtype=torch.uint8).repeat(4)
+    return TextData("counting", numbers[:train], numbers[:test], context)
+
+
+def test_windows_of_a_text() -> None:
+    batches = batches_of(text(14, 5, 3), CPU)
+    assert isinstance(batches, TextBatches)
+    # 0 1 2 3, 3 4 5 6, 6 7 8 9 and 9 10 11 12: the last byte has no window.
+    order = torch.Generator().manual_seed(0)
+    steps = list(batches.shuffled(3, order))
+    assert len(steps) == batches.steps(3) == 1
+    inputs, targets = steps[0]
+    assert torch.equal(targets, inputs + 1)
+    assert inputs.shape == (3, 3)
+    assert {*inputs[:, 0].tolist()} < {0, 3, 6, 9}
+    assert batches.steps(4) == 1
+    assert batches.steps(50) == 1
+    assert [len(given) for given, _ in batches.shuffled(50, order)] == [4]
+
+
+def test_every_window_comes_once_and_in_a_new_order() -> None:
+    batches, order = TextBatches(text(200, 5, 4), CPU), torch.Generator().manual_seed(0)
+    first, second = (
+        torch.cat([inputs[:, 0] for inputs, _ in batches.shuffled(7, order)]).tolist()
+        for _ in range(2)
+    )
+    assert sorted(first) == sorted(second) == list(range(0, 196, 4))
+    assert first != second
+
+
+def test_loss_and_error_of_a_text() -> None:
+    batches = TextBatches(text(20, 13, 4), CPU)
+
+    class Counting(torch.nn.Module):
+        """Sure of the next byte, but after 2 and 3."""
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            assert inputs.dtype == torch.int64
+            told = inputs + 1
+            told[(inputs == 2) | (inputs == 3)] = 0
+            return 10.0 * torch.nn.functional.one_hot(told, 256)
+
+    assert batches.error(Counting()) == 2 / 12
+    inputs, targets = torch.tensor([[0, 2]]).byte(), torch.tensor([[1, 3]]).byte()
+    likely, others = math.exp(10), 255
+    right, wrong = (-math.log(x / (likely + others)) for x in (likely, 1))
+    assert float(batches.loss(Counting(), inputs, targets)) == pytest.approx((right + wrong) / 2)
+    assert batches.sample().shape == (2, 4)

@@ -85,6 +85,9 @@ def test_an_experiment_comes_back_from_its_settings() -> None:
         "optimizer": "sgd",
         "schedule": "constant",
         "train": None,
+        "sites": "modules",
+        "width": None,
+        "depth": None,
     }
     assert Experiment.from_settings(stored) == experiment
     assert Experiment.from_settings(stored, "cpu:0") == replace(experiment, device="cpu:0")
@@ -206,6 +209,9 @@ def test_settings_are_pythons_own() -> None:
         "optimizer": "sgd",
         "schedule": "constant",
         "train": None,
+        "sites": "modules",
+        "width": None,
+        "depth": None,
         "device": "cpu",
     }
     stored = asdict(experiment)
