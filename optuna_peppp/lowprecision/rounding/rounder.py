@@ -57,7 +57,8 @@ class Rounder:
         """What rounds to its own formats or to the higher one, by a flag a role.
 
         Args:
-            low: By role, a boolean scalar that is true where it rounds to its own.
+            low: By role, a boolean scalar that is true where it rounds to its own, or one for
+                every number of a vector.
         """
         assert self.high is not None
         formats = dict(self.formats)

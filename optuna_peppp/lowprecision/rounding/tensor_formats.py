@@ -94,10 +94,14 @@ def either(low: TensorFormat, high: TensorFormat, is_low: Tensor) -> TensorForma
     Args:
         low: The format where the flag is set.
         high: The format where it is not.
-        is_low: The flag, a boolean scalar.
+        is_low: The flag, a boolean scalar; or one for every number of a vector, where the formats
+            do not have blocks.
     """
     if isinstance(low, _Elements) and isinstance(high, _Elements) and low.kernel == high.kernel:
-        return replace(low, tensors=torch.where(is_low, low.tensors, high.tensors))
+        one, other = low.tensors, high.tensors
+        if is_low.dim():
+            one, other = one[:, None], other[:, None]
+        return replace(low, tensors=torch.where(is_low, one, other))
     if (
         isinstance(low, _Blocks)
         and isinstance(high, _Blocks)

@@ -122,11 +122,10 @@ class _Weights(torch.autograd.Function):
         for group, exemption in enumerate(dict.fromkeys((None, *exempt))):
             places = [place for place, own in enumerate(exempt) if own == exemption]
             given, start = [parameters[place] for place in places], group * len(parameters)
-            rounded = rounded_together(given, rounder.of(exemption), "weights", start)
-            if low is not None and rounder.high is not None and exemption is None:
-                high = rounded_together(given, rounder.high, "weights", start)
-                triples = zip(places, rounded, high, strict=True)
-                rounded = [torch.where(low[place], one, other) for place, one, other in triples]
+            flags = None
+            if low is not None and exemption is None:
+                flags = [low[place] for place in places]
+            rounded = rounded_together(given, rounder.of(exemption), "weights", start, flags)
             for place, weight in zip(places, rounded, strict=True):
                 results[place] = weight
         return tuple(results)
@@ -162,7 +161,11 @@ def rounded_weights(
 
 
 def rounded_together(
-    tensors: Sequence[Tensor], rounder: Rounder, role: Role, start: int = 0
+    tensors: Sequence[Tensor],
+    rounder: Rounder,
+    role: Role,
+    start: int = 0,
+    low: Sequence[Tensor] | None = None,
 ) -> list[Tensor]:
     """Rounds many tensors in one pass a dtype and device instead of one call each.
 
@@ -173,12 +176,17 @@ def rounded_together(
         rounder: Of the pass.
         role: What they are.
         start: Number of the first; the others follow.
+        low: Of each a boolean scalar, whether it has its role's format and not the higher one of
+            the recipe's rule; None where all have.
     """
     results = [tensor.detach() for tensor in tensors]
-    if role in rounder.blocked:
+    if role in rounder.blocked or (rounder.high is not None and role in rounder.high.blocked):
+        of_each = [rounder] * len(results)
+        if low is not None:
+            of_each = [rounder.between({role: is_low}) for is_low in low]
         return [
-            rounder(x, role, start + place) if is_rounded(x) else x
-            for place, x in enumerate(results)
+            own(x, role, start + place) if is_rounded(x) else x
+            for place, (x, own) in enumerate(zip(results, of_each, strict=True))
         ]
     groups: dict[tuple[torch.dtype, torch.device], list[int]] = {}
     for place, tensor in enumerate(results):
@@ -186,7 +194,11 @@ def rounded_together(
             groups.setdefault((tensor.dtype, tensor.device), []).append(place)
     for index, places in enumerate(groups.values(), start):
         # Joined by dtype: one that differs would change all the others.
-        flat = rounder(torch.cat([results[place].reshape(-1) for place in places]), role, index)
+        flat, own = torch.cat([results[place].reshape(-1) for place in places]), rounder
+        if low is not None:
+            flags = torch.cat([low[place].expand(results[place].numel()) for place in places])
+            own = rounder.between({role: flags})
+        flat = own(flat, role, index)
         pieces = torch.split(flat, [results[place].numel() for place in places])
         for place, piece in zip(places, pieces, strict=True):
             results[place] = piece.view(results[place].shape)
