@@ -122,6 +122,7 @@ class Memo:
         memory: (d,) bytes of every configuration.
         choices: The names that are tuned with their choices, in order; None in old studies.
         checksum: Of the measurements that were learned from; None in old studies.
+        classes: (d,), which configurations are one training; None where no two are.
     """
 
     experiment: dict[str, Any]
@@ -129,6 +130,7 @@ class Memo:
     memory: NDArray[np.float64]
     choices: tuple[tuple[str, tuple[Any, ...]], ...] | None
     checksum: str | None
+    classes: NDArray[np.intp] | None = None
 
     @classmethod
     def parse(cls, stored: object, study: str) -> Self:
@@ -165,6 +167,11 @@ class Memo:
                 (_typed(name, str, "choices"), tuple(_typed(values, list, "choices")))
                 for name, values in (_typed(item, list, "choices") for item in choices)
             )
+        classes = fields.get("classes")
+        if classes is not None:
+            classes = np.array(_typed(classes, list, "classes"))
+            if classes.shape != (len(memory),) or classes.dtype.kind != "i":
+                raise ValueError("classes must be integers, as many as memory has sizes")
         corpus, rank, meta, space, checksum = (fields.get(name) for name in kinds)
         return cls(
             _typed(fields.get("experiment"), dict, "experiment"),
@@ -172,6 +179,7 @@ class Memo:
             np.array(memory, dtype=np.float64),
             choices,
             checksum,
+            classes,
         )
 
     def stored(self) -> dict[str, Any]:
@@ -183,6 +191,7 @@ class Memo:
             "memory": self.memory.tolist(),
             "choices": choices,
             "checksum": self.checksum,
+            **({} if self.classes is None else {"classes": self.classes.tolist()}),
         }
 
     def check_space(self, space: ConfigurationSpace, source: Source, study: str) -> None:

@@ -26,7 +26,7 @@ from optuna_peppp.studies.checks import (
     warn_of_ignored,
     warn_of_noise,
 )
-from optuna_peppp.studies.trials import Usage, agreeing, read_trials
+from optuna_peppp.studies.trials import Usage, agreeing, checked_classes, read_trials
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -66,7 +66,12 @@ def measurements(
 
 
 def predict(
-    study: Study, meta: MetaModel, memory: ArrayLike | Cost, *, test_images: int | None = None
+    study: Study,
+    meta: MetaModel,
+    memory: ArrayLike | Cost,
+    *,
+    test_images: int | None = None,
+    classes: ArrayLike | None = None,
 ) -> Prediction:
     """Predicts the errors of all configurations on the task of a study.
 
@@ -83,15 +88,18 @@ def predict(
         memory: Shape (d,), bytes of every configuration of ``meta.space`` on the task, or another
             :class:`~optuna_peppp.Cost`.
         test_images: How many images the task's errors are counted on, where known.
+        classes: As for :class:`~optuna_peppp.PEPPPSampler`.
 
     Raises:
-        ValueError: As :func:`measurements` does, and for ``memory`` of the wrong length or with
-            entries that are not positive numbers.
+        ValueError: As :func:`measurements` does, for ``classes`` that are none, and for ``memory``
+            of the wrong length or with entries that are not positive numbers.
 
     Warns:
         UserWarning: As :func:`measurements` does.
     """
     usage = _measuring(study, meta.space)
+    if classes is not None:
+        usage = usage.shared(checked_classes(classes, meta.space))
     violated = [any(value > 0 for value in t.constraints.values()) for t in usage.measured]
     always = averaged(usage.indices, violated, len(meta.space)) == 1
     return Prediction.from_measurements(

@@ -35,7 +35,13 @@ from optuna_peppp.studies.checks import (
     warn_of_ignored,
     warn_of_objectives,
 )
-from optuna_peppp.studies.trials import Usage, claim, configuration_of, other_trials
+from optuna_peppp.studies.trials import (
+    Usage,
+    checked_classes,
+    claim,
+    configuration_of,
+    other_trials,
+)
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -91,6 +97,8 @@ class PEPPPSampler(BaseSampler):
             ``"275MB"``, in the unit of the cost where that is another; None for no limit.
         test_images: How many images an error is counted on, where known: the fewer, the less
             ``"bayesian"`` trusts it.
+        classes: Shape (d,), equal integers for configurations that are the same training, so that
+            one measurement is all of theirs; None where no two are.
         independent_sampler: The sampler of all other names; by default
             :class:`optuna.samplers.RandomSampler` with ``seed``.
         seed: Seed of the random order and of the default independent sampler.
@@ -109,6 +117,7 @@ class PEPPPSampler(BaseSampler):
         strategy: Strategy = "bayesian",
         measurement_cap: str | float | None = None,
         test_images: int | None = None,
+        classes: ArrayLike | None = None,
         independent_sampler: BaseSampler | None = None,
         seed: int | None = None,
     ) -> None:
@@ -132,6 +141,9 @@ class PEPPPSampler(BaseSampler):
         self._cost = Cost.of(memory, meta.space)
         self._memory = self._cost.array
         self._feasible = _feasible(self._cost, measurement_cap)
+        self._classes = None if classes is None else checked_classes(classes, meta.space)
+        if self._classes is not None:  # the first of a class is measured for all
+            self._feasible &= self._classes == np.arange(len(meta.space))
         self._independent_sampler = (
             RandomSampler(seed) if independent_sampler is None else independent_sampler
         )
@@ -208,7 +220,7 @@ class PEPPPSampler(BaseSampler):
         ended = copy.copy(trial)
         ended.state, ended.values = state, values
         trials = other_trials(study, trial)
-        usage = Usage.of([*trials, ended], self._space)
+        usage = self._usage([*trials, ended])
         warn_of_ignored(study, usage, self._space, self._warned)
         warn_of_objectives(study, usage, self._cost, self._warned)
         queued = any(other.state == TrialState.WAITING for other in trials)
@@ -228,11 +240,16 @@ class PEPPPSampler(BaseSampler):
         check_minimized(study)
         trials = other_trials(study, trial)
         check_same_space(study, trials, self._space)
-        usage = Usage.of(trials, self._space)
+        usage = self._usage(trials)
         warn_of_ignored(study, usage, self._space, self._warned)
         warn_of_objectives(study, usage, self._cost, self._warned)
         choose = functools.partial(self._choose, candidates)
         return claim(study, trial, self._space, trials, usage, choose)
+
+    def _usage(self, trials: Sequence[FrozenTrial]) -> Usage:
+        """How trials use the configurations, those of one class together."""
+        usage = Usage.of(trials, self._space)
+        return usage if self._classes is None else usage.shared(self._classes)
 
     def _candidates(self, fixed: Mapping[str, Any]) -> NDArray[np.intp]:
         """The configurations under the cap that agree with ``fixed``, at least one.

@@ -13,7 +13,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from optuna.trial import TrialState
 
 from optuna_peppp.corpora.measurements import as_errors
@@ -172,6 +172,29 @@ class Usage:
             self.no_errors + other.no_errors,
         )
 
+    def shared(self, classes: NDArray[np.intp]) -> Usage:
+        """As if every trial of a configuration had been one of all that are the same training.
+
+        Args:
+            classes: Shape (d,), equal numbers, below d, for such configurations.
+        """
+
+        def summed(counts: NDArray[np.intp]) -> NDArray[np.intp]:
+            total = np.bincount(classes, counts, minlength=len(classes))[classes]
+            return total.astype(np.intp)
+
+        trial, member = np.nonzero(classes[self.indices][:, None] == classes)
+        return replace(
+            self,
+            measured=tuple(self.measured[place] for place in trial),
+            indices=member,
+            errors=self.errors[trial],
+            finished=summed(self.finished),
+            failures=summed(self.failures),
+            live=summed(self.live),
+            broken=np.flatnonzero(np.isin(classes, classes[self.broken])),
+        )
+
     @property
     def spent(self) -> NDArray[np.intp]:
         """Shape (d,), how often a configuration is spent: positive where it is at all."""
@@ -222,3 +245,19 @@ def claim(
         before, usage = usage, held_by_ended.joined(Usage.of(changing, space))
         if usage.crowding(index) <= before.crowding(index):
             return index
+
+
+def checked_classes(classes: ArrayLike, space: ConfigurationSpace) -> NDArray[np.intp]:
+    """Classes of configurations, numbered by the first configuration of each: shape (d,).
+
+    Raises:
+        ValueError: They are no integers, or not one for every configuration.
+    """
+    given = np.asarray(classes)
+    if given.shape != (len(space),) or given.dtype.kind not in "iu":
+        raise ValueError(
+            f"classes must be {len(space)} integers, one for every configuration, equal where two "
+            f"are the same training; got shape {given.shape} of {given.dtype}"
+        )
+    _, first, inverse = np.unique(given, return_index=True, return_inverse=True)
+    return first[inverse].astype(np.intp)

@@ -51,12 +51,14 @@ class Tuning:
         meta: The meta-model of past tasks.
         memory: (d,) bytes, the memory of every configuration of ``meta.space``.
         pace: How long is waited for the storage and for other workers.
+        classes: (d,), which configurations are one training; None where no two are.
     """
 
     study: optuna.Study
     meta: MetaModel
     memory: NDArray[np.float64]
     pace: Pace
+    classes: NDArray[np.intp] | None = None
 
     @classmethod
     def start(
@@ -96,6 +98,8 @@ class Tuning:
         Warns:
             UserWarning: What the study learned from has changed since.
         """
+        from optuna_peppp.lowprecision.training.same import classes_of
+
         source = Source.named(corpus, rank, meta, space)
         model, checksum = source.learn()
         unknown = {*model.space.names} - {*RECIPE_NAMES, *TUNABLE}
@@ -125,11 +129,12 @@ class Tuning:
                 _warn_of_changes(before, checksum, named)
         elif study.get_trials(deepcopy=False) or study.directions != _DIRECTIONS:
             raise ValueError(f"{named} was not made by `tune`; choose another --study-name")
-        memo = Memo(settings, source, memory, tuple(model.space.choices.items()), checksum)
+        choices, classes = tuple(model.space.choices.items()), classes_of(experiment, model.space)
+        memo = Memo(settings, source, memory, choices, checksum, classes)
         study.set_user_attr(_ATTRIBUTE, memo.stored())
         with experimental():
             study.set_metric_names(["error", "memory"])
-        return cls(study, model, memory, pace)
+        return cls(study, model, memory, pace, classes)
 
     @classmethod
     def load(cls, storage: str, study_name: str = "tune") -> Self:
@@ -157,7 +162,7 @@ class Tuning:
         model, checksum = memo.source.learn()
         memo.check_space(model.space, memo.source, named)
         _warn_of_changes(memo, checksum, named)
-        return cls(study, model, memo.memory, pace)
+        return cls(study, model, memo.memory, pace, memo.classes)
 
     def run(
         self,
@@ -196,10 +201,14 @@ class Tuning:
             self.memory,
             strategy=strategy,
             measurement_cap=measurement_cap,
+            classes=self.classes,
             seed=seed,
         )
         cap = np.inf if measurement_cap is None else parse_size(measurement_cap)
-        turns = Turns(self.study, self.meta.space, self.memory <= cap, trials, self.pace)
+        wanted = self.memory <= cap
+        if self.classes is not None:  # of one training, one configuration
+            wanted &= self.classes == np.arange(len(wanted))
+        turns = Turns(self.study, self.meta.space, wanted, trials, self.pace)
         failed, last = 0, int(baseline and self.baseline is None)
         trainings = max(0, turns.missing()) + last
         if not trainings:
@@ -223,7 +232,7 @@ class Tuning:
 
     def predict(self) -> Prediction:
         """What the study's measurements tell about every configuration."""
-        return predict(self.study, self.meta, self.memory)
+        return predict(self.study, self.meta, self.memory, classes=self.classes)
 
     def _measure(
         self, experiment: Experiment, turns: Turns, trial: optuna.Trial, bar: EpochBar

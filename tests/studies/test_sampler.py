@@ -20,6 +20,7 @@ from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.meta.factor_model import FactorModel
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.meta.prior import TaskPrior
+from optuna_peppp.studies.results import predict
 from optuna_peppp.studies.sampler import PEPPPSampler
 
 SPACE = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1", "1-4-3"], "learning_rate": [0.1, 0.01]})
@@ -83,6 +84,22 @@ def test_bayesian_is_the_default() -> None:
     assert asked(PEPPPSampler(META, MEMORY)) == asked(
         PEPPPSampler(META, MEMORY, strategy="bayesian")
     )
+
+
+def test_of_a_class_one_configuration_is_measured() -> None:
+    classes = np.arange(D) // 2
+    study = optuna.create_study(sampler=PEPPPSampler(META, MEMORY, classes=classes, seed=0))
+    chosen: list[int] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        chosen.append(SPACE.index(SPACE.suggest(trial)))
+        return float(ERRORS[0, chosen[-1]])
+
+    study.optimize(objective, n_trials=D)  # which stops when all classes are spent
+    assert sorted(chosen) == list(range(0, D, 2))
+    prediction = predict(study, META, MEMORY, classes=classes)
+    assert prediction.measured.all()
+    assert prediction.mean.tolist() == ERRORS[0, classes * 2].tolist()
 
 
 # "bayesian"

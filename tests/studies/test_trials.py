@@ -16,6 +16,7 @@ from optuna_peppp.studies.trials import (
     INTERRUPTED,
     Usage,
     agreeing,
+    checked_classes,
     configuration_of,
 )
 
@@ -130,6 +131,34 @@ def test_usage_counts_what_each_state_means() -> None:
     assert usage.misfits == (trials[10],)
     assert usage.no_errors == (trials[9],)
     assert [usage.crowding(index) for index in (0, 2, 5)] == [(2, 0, 0), (0, 2, 0), (1, 0, 4)]
+
+
+def test_a_class_is_used_as_one_configuration() -> None:
+    trials = [
+        trial_of(0, TrialState.COMPLETE, 0.75),
+        trial_of(3, TrialState.COMPLETE, 0.25),
+        trial_of(4, TrialState.RUNNING),
+        trial_of(1, TrialState.FAIL),
+    ]
+    # The first, the second and the fourth are one training; so are the third and the fifth.
+    usage = Usage.of(trials, SPACE).shared(np.array([0, 0, 2, 0, 2, 5]))
+    assert usage.measured == (trials[0],) * 3 + (trials[1],) * 3
+    np.testing.assert_array_equal(usage.indices, [0, 1, 3, 0, 1, 3])
+    np.testing.assert_array_equal(usage.errors, [0.75] * 3 + [0.25] * 3)
+    np.testing.assert_array_equal(usage.finished, [2, 2, 0, 2, 0, 0])
+    np.testing.assert_array_equal(usage.live, [0, 0, 1, 0, 1, 0])
+    np.testing.assert_array_equal(usage.failures, [1, 1, 0, 1, 0, 0])
+    np.testing.assert_array_equal(usage.broken, [0, 1, 3])
+
+
+def test_classes_are_numbered_by_their_first() -> None:
+    assert checked_classes([7, -3, 7, 9, -3, 1], SPACE).tolist() == [0, 1, 0, 3, 1, 5]
+
+
+@pytest.mark.parametrize("classes", [[0, 1], [[0] * 6], [0.0] * 6, ["a"] * 6, 3])
+def test_what_is_no_class_is_refused(classes: Any) -> None:
+    with pytest.raises(ValueError, match="classes must be 6 integers, one for every configuration"):
+        checked_classes(classes, SPACE)
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3])

@@ -32,6 +32,7 @@ from optuna_peppp.lowprecision import (
 )
 from optuna_peppp.lowprecision.training import experiment as module
 from optuna_peppp.lowprecision.training import step
+from optuna_peppp.lowprecision.training.same import classes_of
 
 PARAMS = {"format_a": "1-5-3", "format_b": "1-6-9"}
 
@@ -344,3 +345,20 @@ def test_other_names_are_refused(tiny: Experiment) -> None:
     message = r"params may hold format_a, .* weight_decay; got \['epochs', 'rounding'\]"
     with pytest.raises(ValueError, match=message):
         tiny.measure(PARAMS | {"rounding": "nearest", "epochs": 7})
+
+
+def test_assignments_that_are_one_training() -> None:
+    experiment = Experiment("digits", "plain3", image_size=16)
+    space = ConfigurationSpace.assignments(("1-3-1", "1-3-2"), demotion=(0.0, 0.2, 0.4, 1.0))
+    # Of plain3's groups the largest alone holds more than two fifths of all numbers.
+    assert classes_of(experiment, space) is not None
+    assert np.array_equal(classes_of(experiment, space), [0, 1, 1, 3, 0, 5, 5, 7])
+    assert classes_of(experiment, ConfigurationSpace.paper()) is None
+
+
+def test_other_settings_are_other_trainings() -> None:
+    experiment = Experiment("digits", "plain3", image_size=16)
+    choices = ConfigurationSpace.assignments(demotion=(0.0, 1.0)).choices
+    space = ConfigurationSpace({**choices, "learning_rate": [0.1, 0.01]})
+    # Nothing demoted: two step sizes, whatever the lower format.
+    assert np.array_equal(classes_of(experiment, space), [0, 1, 2, 3, 0, 1, 6, 7])
