@@ -6,10 +6,13 @@ import importlib
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +29,15 @@ def qtorch() -> ModuleType:
         except Exception as error:  # a failed build raises what the compiler's wrapper raises
             pytest.skip(f"QPyTorch cannot be imported here: {error}")
         return importlib.import_module("qtorch")
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileCounterWithBackend]:
+    """The graph of the step as it was traced, run by torch itself; counts the graphs."""
+    step = importlib.import_module("optuna_peppp.lowprecision.training.compiled_step")
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(step._training_step, dynamic=False, fullgraph=True, backend=counter)
+    monkeypatch.setattr(step, "_compiled", lambda: compiled)
+    torch._dynamo.reset()
+    yield counter
+    torch._dynamo.reset()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,8 +18,6 @@ from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.configurations.roles import Formats
 from optuna_peppp.lowprecision import low_precision, quantize, training_step
 from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
-
-STEP: Any = importlib.import_module("optuna_peppp.lowprecision.training.compiled_step")
 
 
 def network() -> nn.Module:
@@ -104,17 +101,6 @@ def test_what_each_tensor_is_rounded_to() -> None:
 
 def _rounded(layer: Any, fmt: str) -> tuple[Tensor, Tensor]:
     return quantize(layer.weight, fmt), quantize(layer.bias, fmt)
-
-
-@pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileCounterWithBackend]:
-    """The graph of the step as it was traced, run by torch itself; counts the graphs."""
-    counter = CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(STEP._training_step, dynamic=False, fullgraph=True, backend=counter)
-    monkeypatch.setattr(STEP, "_compiled", lambda: compiled)
-    torch._dynamo.reset()
-    yield counter
-    torch._dynamo.reset()
 
 
 def test_ten_assignments_are_one_graph_and_the_eager_step(

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -22,7 +21,6 @@ from optuna_peppp.configurations.loss_scale import DynamicLossScale
 from optuna_peppp.configurations.names import SITES, Sites
 from optuna_peppp.lowprecision import quantize
 
-STEP: Any = importlib.import_module("optuna_peppp.lowprecision.training.compiled_step")
 PAPER = Recipe.paper("1-4-3", "1-6-9")
 STOCHASTIC = Recipe.hardware("mxfp8-e4m3", states="dynamic8@256", master="bfloat16")
 
@@ -183,17 +181,6 @@ def run(name: str, recipe: Recipe, backend: Any, steps: int = 6) -> tuple[list[f
     torch.manual_seed(1)
     losses = [float(step(*batch())) for _ in range(steps)]
     return losses, torch.cat([p.detach().flatten() for p in model.parameters()])
-
-
-@pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileCounterWithBackend]:
-    """The graph of the step as it was traced, run by torch itself; counts the graphs."""
-    counter = CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(STEP._training_step, dynamic=False, fullgraph=True, backend=counter)
-    monkeypatch.setattr(STEP, "_compiled", lambda: compiled)
-    torch._dynamo.reset()
-    yield counter
-    torch._dynamo.reset()
 
 
 # The whole step as one graph

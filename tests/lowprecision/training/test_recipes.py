@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +14,6 @@ from optuna_peppp import Recipe
 from optuna_peppp.configurations.loss_scale import DynamicLossScale
 from optuna_peppp.configurations.precision import Precision
 from optuna_peppp.lowprecision import ImageData, RoundingScheme, train
-
-STEP: Any = importlib.import_module("optuna_peppp.lowprecision.training.compiled_step")
 
 ELEMENTWISE = (
     Recipe.hardware(),
@@ -75,17 +71,6 @@ def weights(recipe: Recipe | Precision, backend: Any = "eager", **settings: Any)
     settings = given | {"seed": 3} | settings
     train(model, data(), recipe, backend=backend, **settings)
     return torch.cat([value.flatten().float() for value in model.state_dict().values()])
-
-
-@pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileCounterWithBackend]:
-    """The graph of the step as it was traced, run by torch itself; counts the graphs."""
-    counter = CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(STEP._training_step, dynamic=False, fullgraph=True, backend=counter)
-    monkeypatch.setattr(STEP, "_compiled", lambda: compiled)
-    torch._dynamo.reset()
-    yield counter
-    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import functools
 import importlib
 import random
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -117,17 +117,6 @@ def reference(
 
 def distance(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).norm() / theirs.norm())
-
-
-@pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileCounterWithBackend]:
-    """The graph of the step as it was traced, run by torch itself; counts the graphs."""
-    counter = CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(STEP._training_step, dynamic=False, fullgraph=True, backend=counter)
-    monkeypatch.setattr(STEP, "_compiled", lambda: compiled)
-    torch._dynamo.reset()
-    yield counter
-    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
