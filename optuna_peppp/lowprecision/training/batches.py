@@ -94,7 +94,8 @@ class TextBatches:
 
         Those left over, fewer than a batch, wait for the next epoch.
         """
-        indices = torch.randperm(len(self._train), generator=order).to(self.device)
+        count = len(self._train)
+        indices = torch.randperm(count, generator=order).to(self.device)
         for batch in torch.split(indices, batch_size)[: self.steps(batch_size)]:
             windows = self._train[batch]
             yield windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
