@@ -10,6 +10,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from optuna_peppp.configurations.cost import Cost
     from optuna_peppp.configurations.formats import FloatFormat
     from optuna_peppp.configurations.notation import parse_format
     from optuna_peppp.configurations.precision import Precision
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from optuna_peppp.configurations.space import ConfigurationSpace
     from optuna_peppp.corpora.catalog import load_corpus
     from optuna_peppp.corpora.matrix import ErrorMatrix
-    from optuna_peppp.cost import Cost
     from optuna_peppp.lowprecision import (
         build_model,
         low_precision,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _MODULES: Final = {
     "ConfigurationSpace": "configurations.space",
-    "Cost": "cost",
+    "Cost": "configurations.cost",
     "ErrorMatrix": "corpora.matrix",
     "FloatFormat": "configurations.formats",
     "MetaModel": "meta.model",

@@ -12,9 +12,9 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from optuna_peppp.configurations.cost import Cost
 from optuna_peppp.configurations.space import ConfigurationSpace, Value
 from optuna_peppp.corpora.measurements import averaged, check_measurements, validate_test_images
-from optuna_peppp.cost import Cost
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.pareto import REFERENCE, predicted_frontier, scale
 

@@ -20,7 +20,7 @@ LAYERS = (
     {"numerals", "growth"},
     {"sizes"},
     {"configurations"},
-    {"corpora", "cost", "lowprecision"},
+    {"corpora", "lowprecision"},
     {"completion"},
     {"meta"},
     {"acquisition"},

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp import pareto
+from optuna_peppp.configurations.cost import Cost
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
-from optuna_peppp.cost import Cost
 from optuna_peppp.meta.factor_model import FactorModel
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.meta.prior import TaskPrior

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optuna_peppp.configurations.assignments import Assignment
 from optuna_peppp.configurations.recipe import Recipe
-from optuna_peppp.configurations.roles import Kept, Role
+from optuna_peppp.configurations.roles import RULED
 from optuna_peppp.configurations.sites import Groups
-
-_RULED: Final[tuple[Role | Kept, ...]] = ("weights", "activations", "activation_gradients")
 
 
 def classes(recipes: Iterable[Recipe], groups: Groups) -> NDArray[np.intp]:
@@ -44,7 +41,7 @@ def _training(recipe: Recipe, groups: Groups) -> object:
         return low, rule.promotion, rule.high, plain, rule.ends
     if low == Assignment(frozenset(), frozenset(), frozenset()):
         formats = dict(recipe.formats)
-        formats |= {role: rule.high for role in _RULED if role in formats}
+        formats |= {role: rule.high for role in RULED if role in formats}
         return replace(plain, formats=formats)
     if rule.promotion is None and low == Assignment(sites, sites, frozenset(groups.parameters)):
         return plain

@@ -33,6 +33,9 @@ PASSES: Final[tuple[Role | Kept, ...]] = (
 )
 """Roles of the tensors that a forward and a backward pass read."""
 
+RULED: Final[tuple[Role | Kept, ...]] = ("weights", "activations", "activation_gradients")
+"""Roles that a recipe's rule decides on, tensor by tensor."""
+
 Formats = Mapping[Role | Kept, Format]
 """Format by role."""
 

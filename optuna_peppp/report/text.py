@@ -13,11 +13,11 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from optuna_peppp.configurations.cost import Cost
 from optuna_peppp.configurations.hardware import FORMAT_NAMES
 from optuna_peppp.configurations.space import Value
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.corpora.table import CorpusTable
-from optuna_peppp.cost import Cost
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.prediction import RIGHT, Prediction, Recommendation
 from optuna_peppp.sizes import format_size

@@ -10,8 +10,8 @@ import numpy as np
 import optuna
 from optuna.study import StudyDirection
 
+from optuna_peppp.configurations.cost import Cost
 from optuna_peppp.corpora.measurements import as_error
-from optuna_peppp.cost import Cost
 from optuna_peppp.studies.trials import Usage, agreeing
 
 if TYPE_CHECKING:

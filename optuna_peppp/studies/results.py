@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
+from optuna_peppp.configurations.cost import Cost
 from optuna_peppp.configurations.hardware import FORMAT_NAMES
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.corpora.measurements import averaged
-from optuna_peppp.cost import Cost
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.studies.checks import (
     check_minimized,

@@ -24,8 +24,8 @@ from optuna.trial import TrialState
 from optuna_peppp.acquisition.improvement import feared
 from optuna_peppp.acquisition.strategies import STRATEGIES, Progress
 from optuna_peppp.choices import Strategy, check_choice
+from optuna_peppp.configurations.cost import Cost
 from optuna_peppp.corpora.measurements import validate_test_images
-from optuna_peppp.cost import Cost
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.studies.checks import (
     check_minimized,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from optuna_peppp.cost import Cost
+from optuna_peppp.configurations.cost import Cost
 from optuna_peppp.pareto import reference
 from optuna_peppp.prediction import RIGHT, Prediction
 from optuna_peppp.sizes import base_unit

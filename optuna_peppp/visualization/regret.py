@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from optuna_peppp import pareto
+from optuna_peppp.configurations.cost import Cost
 from optuna_peppp.corpora.measurements import averaged, check_errors
-from optuna_peppp.cost import Cost
 from optuna_peppp.pareto import REFERENCE, scale
 from optuna_peppp.studies.results import measurements
 from optuna_peppp.visualization.drawing import LINES, plain, require_plotly

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from optuna_peppp.configurations.cost import Cost
 from optuna_peppp.configurations.space import ConfigurationSpace
-from optuna_peppp.cost import Cost
 from optuna_peppp.evaluation.quality import Calibration, Quality
 from optuna_peppp.prediction import Prediction
 

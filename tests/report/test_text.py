@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from optuna_peppp.configurations.cost import Cost
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.corpora.table import CorpusTable
-from optuna_peppp.cost import Cost
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.report.text import as_json, as_text, corpus_as_text, fit_as_text, plain

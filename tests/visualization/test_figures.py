@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from optuna.trial import TrialState, create_trial
 
+from optuna_peppp.configurations.cost import Cost
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
-from optuna_peppp.cost import Cost
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.prediction import Prediction
 from optuna_peppp.studies.results import predict

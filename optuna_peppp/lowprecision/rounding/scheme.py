@@ -21,7 +21,7 @@ from optuna_peppp.configurations.loss_scale import DynamicLossScale, check_loss_
 from optuna_peppp.configurations.names import BACKENDS, ROUNDINGS, Backend, Rounding
 from optuna_peppp.configurations.precision import Precision, check_precision
 from optuna_peppp.configurations.recipe import Recipe
-from optuna_peppp.configurations.roles import ROLES, Formats, Kept, Role
+from optuna_peppp.configurations.roles import ROLES, RULED, Formats, Kept, Role
 from optuna_peppp.lowprecision.rounding.kernels import random_keys
 from optuna_peppp.lowprecision.rounding.quantize import TensorFormat, on_device
 from optuna_peppp.lowprecision.rounding.rounder import Rounder
@@ -111,9 +111,6 @@ DEFAULT_SCHEME: Final = RoundingScheme()
 _GRADIENTS: Final = ("activation_gradients", "weight_gradients")
 """Roles of tensors of the backward pass alone."""
 
-_RULED: Final = ("weights", "activations", "activation_gradients")
-"""Roles that a recipe's rule decides on, tensor by tensor."""
-
 
 @dataclass(frozen=True, slots=True)
 class Quantizer:
@@ -157,7 +154,7 @@ class Quantizer:
         rounder, high = self._rounder(recipe, device, keys), None
         if recipe.rule is not None:
             formats = dict(recipe.formats)
-            for role in _RULED:
+            for role in RULED:
                 if role in formats:
                     formats[role] = recipe.rule.high
             high = self._rounder(formats, device, keys)

@@ -30,11 +30,14 @@ def classes_of(experiment: Experiment, space: ConfigurationSpace) -> NDArray[np.
     every = [space.params(index) for index in range(len(space))]
     chosen = [tuple(params.get(name) for name in TUNABLE) for params in every]
     found = np.empty(len(space), dtype=np.intp)
+    groups: dict[int, Groups] = {}
     for settings in dict.fromkeys(chosen):
         own = [place for place, other in enumerate(chosen) if other == settings]
         recipes = [recipe_of(every[j], experiment.rounding, experiment.sites) for j in own]
         batch_size = cast(int, every[own[0]].get("batch_size", experiment.batch_size))
-        found[own] = np.array(own)[classes(recipes, _groups(experiment, batch_size))]
+        if batch_size not in groups:
+            groups[batch_size] = _groups(experiment, batch_size)
+        found[own] = np.array(own)[classes(recipes, groups[batch_size])]
     return found
 
 
