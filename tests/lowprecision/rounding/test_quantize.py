@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from optuna_peppp.configurations.formats import FloatFormat
 from optuna_peppp.configurations.precision import FORMATS_A, FORMATS_B
 from optuna_peppp.lowprecision import quantize
-from optuna_peppp.lowprecision.rounding.quantize import ROUNDINGS, Backend, Rounding
+from optuna_peppp.lowprecision.rounding.quantize import BACKENDS, ROUNDINGS, Backend, Rounding
 
 # The package names its function as the module is called, so an import statement finds that.
 MODULE: Any = importlib.import_module("optuna_peppp.lowprecision.rounding.kernels")
@@ -541,3 +541,29 @@ def test_cuda_rounds_as_the_cpu(backend: Backend, rounding: Rounding) -> None:
             np.testing.assert_array_equal(bits(rounded), bits(quantize(x, fmt)))
         else:
             assert torch.equal(quantize(rounded, fmt), rounded)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("bfloat16", "float24", "float8-e4m3", "float8-e4m3@tensor", "1-4-3b4"),
+        *("mxfp8-e4m3", "mxfp6-e2m3", "mxfp4", "nvfp4", "float8-e4m3@128"),
+        *("int8@32x32", "int3@32", "int2@256/minmax", "dynamic8@256", "dynamic4@128"),
+    ],
+)
+def test_cuda_rounds_every_family_as_the_cpu(name: str, rounding: Rounding) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, sizes = torch.randn(2, 128, 1000, generator=generator)
+    x = x * (4 * sizes).exp()
+    one, other = (
+        quantize(
+            x.cuda(), name, rounding, torch.Generator("cuda").manual_seed(0), backend=backend
+        ).cpu()
+        for backend in BACKENDS[:2]
+    )
+    np.testing.assert_array_equal(bits(one), bits(other))
+    if rounding == "nearest":
+        np.testing.assert_array_equal(bits(one), bits(quantize(x, name, backend="eager")))

@@ -19,6 +19,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from optuna_peppp import ConfigurationSpace
 from optuna_peppp.configurations.names import OptimizerName
 from optuna_peppp.configurations.precision import Precision
+from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.lowprecision import (
     ImageData,
     LowPrecisionModule,
@@ -536,4 +537,26 @@ def test_recorded_kernels_train_as_eager_ones(rounding: Rounding) -> None:
     settings: dict[str, Any] = {"scheme": scheme, "device": "cuda"}
     eager = weights(build, "eager", **settings)
     compiled = weights(build, "compiled", **settings)
+    assert distance(compiled, eager) < 0.01
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(
+    ("recipe", "optimizer"),
+    [
+        (Recipe.named("bfloat16"), "sgd"),
+        (Recipe.named("float16"), "sgd"),  # its loss scale is dynamic
+        (Recipe.named("fp8-hybrid"), "sgd"),
+        (Recipe.named("mxfp8"), "adamw"),
+        (Recipe.named("nvfp4"), "sgd"),
+        (Recipe.hardware("int4@32", states="dynamic8@256", master="float24"), "adamw"),
+    ],
+    ids=["bfloat16", "float16", "fp8-hybrid", "mxfp8", "nvfp4", "int4"],
+)
+def test_recorded_kernels_of_hardware_formats_train_as_eager_ones(
+    recipe: Recipe, optimizer: OptimizerName
+) -> None:
+    settings: dict[str, Any] = {"precision": recipe, "optimizer": optimizer, "device": "cuda"}
+    eager, compiled = (weights(residual, backend, **settings) for backend in ("eager", "compiled"))
     assert distance(compiled, eager) < 0.01
