@@ -22,9 +22,13 @@ _PROBE: Final = 2**20
 """Numbers of the tensor that a kernel is compiled with: the compiler decides by the first size
 whether a kernel uses several threads."""
 
-_OPTIONS: Final[dict[str, str | int | bool | Callable[..., Any]]] = {
-    "realize_opcount_threshold": 15
+AS_EAGERLY: Final[dict[str, Any]] = {
+    "eager_numerics.division_rounding": True,
+    "emulate_precision_casts": True,
 }
+"""Options of Inductor that have CUDA divide as eagerly, and round a product before it is added."""
+
+_OPTIONS: Final[dict[str, Any]] = AS_EAGERLY | {"realize_opcount_threshold": 15}
 """A scale is computed once a block, not again for every vector of its numbers: what takes more
 operations than this is kept."""
 

@@ -131,14 +131,16 @@ def random_bits(x: Tensor, keys: Tensor, dim: int = -1) -> Tensor:
     masks take off.
 
     The first key is added before anything is multiplied: a multiple of a position by a constant
-    is an index to the compiler, computed in C++ where it may not overflow.
+    is an index to the compiler, computed in C++ where it may not overflow. On CUDA it takes
+    an index for int32 that is int64 where sizes are dynamic: there the sum is int64, and converted.
     """
-    positions = torch.arange(x.numel(), dtype=torch.int32, device=x.device)
+    dtype = torch.int32 if x.device.type == "cpu" else torch.int64
+    positions = torch.arange(x.numel(), dtype=dtype, device=x.device)
     if x.dim():
         positions = positions.view(x.movedim(dim, -1).shape).movedim(-1, dim)
     else:
         positions = positions.view(x.shape)
-    bits = (positions + keys[0]).mul_(GOLDEN_RATIO - 2**32)
+    bits = (positions + keys[0].to(dtype)).to(torch.int32).mul_(GOLDEN_RATIO - 2**32)
     bits.bitwise_xor_((bits >> 16).bitwise_and_(0xFFFF))
     bits.mul_(0x7FEB352D).add_(keys[1])
     bits.bitwise_xor_((bits >> 15).bitwise_and_(0x1FFFF))

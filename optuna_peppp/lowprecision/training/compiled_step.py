@@ -17,6 +17,7 @@ from optuna_peppp.lowprecision.compatibility import (
     tree_flatten,
     tree_unflatten,
 )
+from optuna_peppp.lowprecision.rounding.compiling import AS_EAGERLY
 from optuna_peppp.lowprecision.rounding.rounder import Rounder
 from optuna_peppp.lowprecision.rounding.scheme import Quantizer
 from optuna_peppp.lowprecision.simulation.dynamic_scale import DynamicScale
@@ -36,7 +37,7 @@ _SETTINGS: Final[dict[str, Any]] = {
 }
 """Settings of the compiler's front end for the compiled step."""
 
-_OPTIONS: Final[dict[str, Any]] = {
+_OPTIONS: Final[dict[str, Any]] = AS_EAGERLY | {
     # Dropout draws what it draws eagerly.
     "fallback_random": True,
     # What several kernels read is computed once where it takes more operations than this, as every
