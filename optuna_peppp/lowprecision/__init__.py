@@ -11,6 +11,7 @@ from optuna_peppp.lowprecision.rounding.scheme import Quantizer, RoundingScheme
 from optuna_peppp.lowprecision.simulation.groups import groups
 from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
 from optuna_peppp.lowprecision.simulation.optimizer import LowPrecisionOptimizer
+from optuna_peppp.lowprecision.simulation.saving import packed_saved_tensors
 from optuna_peppp.lowprecision.training.experiment import Experiment
 from optuna_peppp.lowprecision.training.loop import TrainingResult, train
 from optuna_peppp.lowprecision.training.own_loop import low_precision, training_step
@@ -31,6 +32,7 @@ __all__ = [
     "load_text",
     "low_precision",
     "memory_vector",
+    "packed_saved_tensors",
     "quantize",
     "train",
     "training_memory",

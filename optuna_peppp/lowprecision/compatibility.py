@@ -25,6 +25,9 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,  # makes them, to run a network for nothing but its shapes
     unset_fake_temporarily,  # leaves the mode of a caller, whose tensors would be in the way
 )
+from torch.multiprocessing.reductions import (
+    StorageWeakRef,  # tells whether a storage lives
+)
 from torch.overrides import (
     _pop_mode_temporarily as without_function_mode,  # calls functions past the innermost mode
 )
@@ -68,6 +71,7 @@ __all__ = [
     "saved_tensors_seen",
     "set_checkpoint_classes",
     "storage_key",
+    "storage_watch",
     "tree_flatten",
     "tree_leaves",
     "tree_unflatten",
@@ -115,6 +119,15 @@ def copy_all(destinations: list[Tensor], sources: list[Tensor]) -> None:
 def storage_key(tensor: Tensor) -> int:
     """What tells the storage of a tensor from others, while it lives."""
     return int(tensor.untyped_storage()._cdata)
+
+
+def storage_watch(tensor: Tensor) -> Callable[[], bool]:
+    """Tells whether the storage of a tensor is gone, without keeping it.
+
+    As long as this is there, no other storage has the same :func:`storage_key`.
+    """
+    gone: Callable[[], bool] = StorageWeakRef(tensor.untyped_storage()).expired  # type: ignore[no-untyped-call]
+    return gone
 
 
 def checkpoint_classes() -> tuple[Any, Any]:

@@ -68,7 +68,7 @@ def round_machine(x: Tensor, keys: Tensor | None, fmt: Tensor) -> Tensor:
 
 
 def element_parameters(element: MachineFloat | Integer, device: torch.device) -> Tensor:
-    """What :func:`round_in_block` needs of an element format, int32, shape (5,).
+    """What :func:`round_scaled` needs of an element format, int32, shape (5,).
 
     They are ones at the bits of a float32 that are kept; the smallest normal number, of integers
     the power of two above all; 23 - m where a float32 has its exponent; the largest number; and
@@ -83,25 +83,24 @@ def element_parameters(element: MachineFloat | Integer, device: torch.device) ->
     return parameters(device, -1 << dropped, min_normal, dropped << _PLACES, element.max, zero)
 
 
-def round_in_block(
-    x: Tensor, keys: Tensor | None, element: Tensor, scale: Tensor, dim: int
-) -> Tensor:
-    """Rounds numbers that were divided by a scale, and multiplies by it.
+def round_scaled(x: Tensor, keys: Tensor | None, element: Tensor, dim: int) -> Tensor:
+    """Rounds numbers that were divided by a scale.
 
     To nearest by (1) and (3), or with random keys by (4); what is too large saturates.
     """
-    kept, min_normal, places, largest, zero = element.unbind()
+    kept, min_normal, places, largest, _ = element.unbind()
     if keys is None:
         bits = x.view(torch.int32)
         ties = (bits & _INFINITY).clamp_(min=min_normal).add_(places).view(torch.float32)  # (3)
         rounded = x.abs().add_(ties).sub_(ties).clamp_(max=largest.view(torch.float32))  # (1)
-        rounded = rounded.view(torch.int32).bitwise_or_(bits & SIGN).view(torch.float32)
-    else:
-        addend, unbounded = (
-            random_bits(x, keys, dim).bitwise_and_(~kept),
-            torch.full_like(largest, _INFINITY),
-        )
-        rounded = add_and_cut(x, addend, kept, min_normal, unbounded)
-        bound = largest.view(torch.float32)
-        rounded.clamp_(-bound, bound)
-    return rounded.mul_(scale).add_(zero.view(torch.float32))
+        return rounded.view(torch.int32).bitwise_or_(bits & SIGN).view(torch.float32)
+    addend = random_bits(x, keys, dim).bitwise_and_(~kept)
+    unbounded = torch.full_like(largest, _INFINITY)
+    bound = largest.view(torch.float32)
+    return add_and_cut(x, addend, kept, min_normal, unbounded).clamp_(-bound, bound)
+
+
+def times_scale(x: Tensor, element: Tensor, scale: Tensor) -> Tensor:
+    """Rounded numbers, changed in place, times a scale; with -0.0 where the element has it."""
+    *_, zero = element.unbind()
+    return x.mul_(scale).add_(zero.view(torch.float32))

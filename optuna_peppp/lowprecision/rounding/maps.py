@@ -87,6 +87,14 @@ def mapped(
     x: Tensor, keys: Tensor | None, cells: Tensor, scale: Tensor, *, dim: int = -1
 ) -> Tensor:
     """Rounds blocks to the numbers of a table, times a scale."""
+    elements, own = mapped_parts(x, keys, cells, scale, dim=dim)
+    return elements * own
+
+
+def mapped_parts(
+    x: Tensor, keys: Tensor | None, cells: Tensor, scale: Tensor, *, dim: int = -1
+) -> tuple[Tensor, Tensor]:
+    """The numbers of the table, and the scales."""
     own = float32_scale(x, scale, dim)
     own = torch.where(own < math.inf, own, math.nan)
     quotient = x / own
@@ -98,4 +106,4 @@ def mapped(
     if keys is not None:
         below, above = torch.where(upper, middle, below), torch.where(upper, above, middle)
         upper = uniform(x, keys, dim) * (above - below) < quotient - below
-    return torch.where(upper, above, below) * own
+    return torch.where(upper, above, below), own

@@ -9,9 +9,11 @@ from typing import Final, Self
 import torch
 from torch import Tensor
 
+from optuna_peppp.configurations.formats import Format
 from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.configurations.roles import ROLES, Kept, Role
 from optuna_peppp.lowprecision.rounding.kernels import GOLDEN_RATIO
+from optuna_peppp.lowprecision.rounding.packing import Packed, pack
 from optuna_peppp.lowprecision.rounding.tensor_formats import TensorFormat, either
 
 
@@ -98,6 +100,24 @@ class Rounder:
         """
         return self._round(x, "saved", len(ROLES) * (index + _KEPT) + ROLES.index(role))
 
+    def pack(self, x: Tensor, fmt: Format, role: Role, index: int = 0) -> Packed:
+        """The tensor packed into the format of its role, as calling this rounds it."""
+        return self._pack(x, fmt, role, len(ROLES) * index + ROLES.index(role))
+
+    def pack_kept(self, x: Tensor, fmt: Format, role: Role, index: int) -> Packed:
+        """What is kept of a tensor, packed, as :meth:`kept` rounds it."""
+        return self._pack(x, fmt, "saved", len(ROLES) * (index + _KEPT) + ROLES.index(role))
+
+    def _pack(self, x: Tensor, fmt: Format, role: Role | Kept, stream: int) -> Packed:
+        return pack(x, fmt, self._randomness(role, stream), _axis(x, role))
+
+    def _randomness(self, role: Role | Kept, stream: int) -> Tensor | None:
+        """The keys of a tensor; None where it is rounded to nearest."""
+        if self.keys is None or role not in self.recipe.stochastic:
+            return None
+        # Multiples of the golden ratio: streams start as far apart as so many can.
+        return self.keys + ((stream * GOLDEN_RATIO + 2**31) % 2**32 - 2**31)
+
     def _round(self, x: Tensor, role: Role | Kept, stream: int) -> Tensor:
         fmt = self.formats.get(role)
         if fmt is None:
@@ -107,10 +127,7 @@ class Rounder:
             # .data is no view: autograd forbids changing in place a view that a function returned.
             rounded = self._round(parts, role, stream).contiguous()
             return torch.view_as_complex(rounded).data
-        keys = self.keys if role in self.recipe.stochastic else None
-        if keys is not None:
-            # Multiples of the golden ratio: streams start as far apart as so many can.
-            keys = keys + ((stream * GOLDEN_RATIO + 2**31) % 2**32 - 2**31)
+        keys = self._randomness(role, stream)
         if role not in self.blocked:
             return fmt.round(x, keys)
         return fmt.round(x, keys, _axis(x, role))

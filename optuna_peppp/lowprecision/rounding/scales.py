@@ -45,8 +45,9 @@ from optuna_peppp.lowprecision.rounding.kernels import parameters, random_bits
 from optuna_peppp.lowprecision.rounding.machine import (
     element_parameters,
     machine_parameters,
-    round_in_block,
     round_machine,
+    round_scaled,
+    times_scale,
 )
 
 SMALLEST: Final = 1e-12
@@ -76,8 +77,16 @@ def scaled(
     x: Tensor, keys: Tensor | None, element: Tensor, scale: Tensor, *, dim: int = -1
 ) -> Tensor:
     """Rounds blocks by (1)."""
+    elements, own = scaled_parts(x, keys, element, scale, dim=dim)
+    return times_scale(elements, element, own)
+
+
+def scaled_parts(
+    x: Tensor, keys: Tensor | None, element: Tensor, scale: Tensor, *, dim: int = -1
+) -> tuple[Tensor, Tensor]:
+    """Q and s of (1)."""
     own = float32_scale(x, scale, dim)
-    return round_in_block(x / own, keys, element, own, dim)
+    return round_scaled(x / own, keys, element, dim), own
 
 
 def float32_scale(x: Tensor, scale: Tensor, dim: int) -> Tensor:
@@ -108,6 +117,14 @@ def microscaled(
     x: Tensor, keys: Tensor | None, element: Tensor, scale: Tensor, *, dim: int = -1
 ) -> Tensor:
     """Rounds blocks by (2)."""
+    elements, own = microscaled_parts(x, keys, element, scale, dim=dim)
+    return times_scale(elements, element, own)
+
+
+def microscaled_parts(
+    x: Tensor, keys: Tensor | None, element: Tensor, scale: Tensor, *, dim: int = -1
+) -> tuple[Tensor, Tensor]:
+    """Q and s of (2)."""
     divisor, fraction, highest = scale.unbind()
     amax = x.abs().amax(dim, keepdim=True)
     bits = (amax / divisor.view(torch.float32)).view(torch.int32)
@@ -117,7 +134,7 @@ def microscaled(
     own = power.clamp(min=_SUBNORMAL).view(torch.float32)
     inverse = (2 * _ONE - power).clamp(min=_SUBNORMAL).view(torch.float32)
     inverse = torch.where(amax == amax, inverse, amax)  # NaN
-    return round_in_block(x * inverse, keys, element, own, dim)
+    return round_scaled(x * inverse, keys, element, dim), own
 
 
 def nvfp4_parameters(fmt: NVFP4, device: torch.device) -> tuple[Tensor, ...]:
@@ -129,12 +146,20 @@ def nvfp4(
     x: Tensor, keys: Tensor | None, element: Tensor, scale: Tensor, *, dim: int = -1
 ) -> Tensor:
     """Rounds blocks by (3)."""
+    elements, own, whole = nvfp4_parts(x, keys, element, scale, dim=dim)
+    return times_scale(elements, element, whole * own)
+
+
+def nvfp4_parts(
+    x: Tensor, keys: Tensor | None, element: Tensor, scale: Tensor, *, dim: int = -1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """q, s and S of (3)."""
     amax = x.abs().amax(dim, keepdim=True)
     whole = amax.amax() / (NVFP4.scale.max * NVFP4.element.max)
     whole = torch.where(whole == 0, 1.0, whole)
     own = ((amax / NVFP4.element.max) / whole).clamp(NVFP4.scale.min_normal, NVFP4.scale.max)
     own = round_machine(own, None, scale)
-    return round_in_block(x * ((1 / whole) / own), keys, element, whole * own, dim)
+    return round_scaled(x * ((1 / whole) / own), keys, element, dim), own, whole
 
 
 def minmax_parameters(fmt: MinMax, device: torch.device) -> tuple[Tensor, ...]:
@@ -144,6 +169,14 @@ def minmax_parameters(fmt: MinMax, device: torch.device) -> tuple[Tensor, ...]:
 
 def minmax(x: Tensor, keys: Tensor | None, fmt: Tensor, *, dim: int = -1) -> Tensor:
     """Rounds runs by (4)."""
+    code, low, step = minmax_parts(x, keys, fmt, dim=dim)
+    return low + code * step
+
+
+def minmax_parts(
+    x: Tensor, keys: Tensor | None, fmt: Tensor, *, dim: int = -1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """q, l and s of (4)."""
     steps = fmt.view(torch.float32)
     amin = x.amin(dim, keepdim=True)
     bits = amin.view(torch.int32)
@@ -153,7 +186,7 @@ def minmax(x: Tensor, keys: Tensor | None, fmt: Tensor, *, dim: int = -1) -> Ten
     step = ((step + _LOW) & ~_LOW).view(torch.float32)
     quotient = (x - low) / torch.where(step == 0, 1.0, step)
     code = quotient.round() if keys is None else (quotient + uniform(x, keys, dim)).floor()
-    return low + torch.minimum(code, steps) * step
+    return torch.minimum(code, steps), low, step
 
 
 def uniform(x: Tensor, keys: Tensor, dim: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from optuna_peppp.lowprecision.simulation.keeping import (
     with_kept,
 )
 from optuna_peppp.lowprecision.simulation.part import Roles
+from optuna_peppp.lowprecision.simulation.saving import packed_saved_tensors, packing
 from optuna_peppp.lowprecision.simulation.sites import OutputRounding
 from optuna_peppp.lowprecision.simulation.straight_through import (
     is_rounded,
@@ -59,6 +60,8 @@ class LowPrecisionModule(nn.Module):
     Args:
         module: Any module.
         quantizer: Rounds its tensors, or the recipe that says how.
+        packed: Whether what a pass saves for its backward pass is held in the bits of its formats,
+            by :class:`packed_saved_tensors`; eager passes only.
 
     Raises:
         ValueError: The module holds an embedding that changes its weights in the forward pass,
@@ -66,10 +69,13 @@ class LowPrecisionModule(nn.Module):
             :class:`Quantizer`; or the recipe names a module that is not there.
     """
 
-    def __init__(self, module: nn.Module, quantizer: Quantizer | Recipe) -> None:
+    def __init__(
+        self, module: nn.Module, quantizer: Quantizer | Recipe, *, packed: bool = False
+    ) -> None:
         super().__init__()
         _check(module)
         self.quantizer = as_quantizer(quantizer)
+        self._packed = packed
         self.module = module
         self._exempt = exempt_modules(kinds_of_modules(module), self.quantizer.recipe)
         self._operators = self.quantizer.recipe.sites == "operators"
@@ -94,7 +100,9 @@ class LowPrecisionModule(nn.Module):
             rounder = self.quantizer.rounder(self._device((inputs, named_inputs)))
             if rounder.keys is not None and self.quantizer.generator is not None:
                 _refuse_recomputation()
-            with self.hooked(), resumed_by(self._bookmark), abandoned_where_it_fails():
+            packs = self._packed and gradients and packing() is None
+            block = packed_saved_tensors(self.quantizer.recipe) if packs else nullcontext()
+            with block, self.hooked(), resumed_by(self._bookmark), abandoned_where_it_fails():
                 return self.compute(rounder, *inputs, **named_inputs)
 
     @contextmanager
@@ -106,7 +114,10 @@ class LowPrecisionModule(nn.Module):
     def compute(self, rounder: Rounder, *inputs: Any, **named_inputs: Any) -> Any:
         """The passes themselves: what of a :meth:`forward` can be compiled."""
         outputs = self.outputs
-        keeps = rounder.rounds("saved") and torch.is_grad_enabled()
+        block = packing() if torch.is_grad_enabled() else None
+        keeps = rounder.rounds("saved") and torch.is_grad_enabled() and block is None
+        if block is not None:
+            block.begin(rounder.recipe, [*self.module.parameters(), *self.module.buffers()])
         try:
             parameters: dict[str, Tensor] = dict(self.module.named_parameters())
             low, assigned = None, self.assigned
@@ -115,6 +126,8 @@ class LowPrecisionModule(nn.Module):
                 low = assigned.weights(list(filter(is_rounded, parameters.values())))
             weights = rounded_weights(rounder, parameters, self._exempt, low)
             roles = self._roles.get(self.module.training, Roles())
+            if block is not None:
+                block.weights(rounder, parameters, self._exempt, weights)
             state = list(self.module.buffers()) if self._operators else []
             outputs.begin(rounder, roles, weights, state, keeps, assigned=assigned)
             given = begun((inputs, named_inputs)) if keeps else (inputs, named_inputs)
@@ -124,6 +137,8 @@ class LowPrecisionModule(nn.Module):
             else:
                 arguments = rounded(rounder, given, "input", None)
             inputs, named_inputs = arguments
+            if block is not None:
+                block.site(rounder, given, arguments, "input")
             if keeps:
                 inputs, named_inputs = with_kept(rounder, given, arguments, "input")
             with outputs.operators():

@@ -20,6 +20,7 @@ from optuna_peppp.lowprecision.rounding.rounder import Rounder
 from optuna_peppp.lowprecision.simulation.assigned import Assigned
 from optuna_peppp.lowprecision.simulation.keeping import with_kept
 from optuna_peppp.lowprecision.simulation.part import Part, Roles
+from optuna_peppp.lowprecision.simulation.saving import packing
 from optuna_peppp.lowprecision.simulation.straight_through import (
     has_numbers,
     map_leaves,
@@ -150,10 +151,12 @@ class OutputRounding:
         operators = self._operators
         if operators is None:
             contents = next(submodule.children(), None)
-            return self._site(name, name, output, contents is not None)
+            relu = isinstance(submodule, nn.ReLU)
+            return self._site(name, name, output, contents is not None, relu)
         operators.pause()
         with without_function_mode():
-            output = self._site(name, name, output, name not in operators.opaque)
+            relu = isinstance(submodule, nn.ReLU)
+            output = self._site(name, name, output, name not in operators.opaque, relu)
         operators.leave(name)
         return output
 
@@ -182,7 +185,7 @@ class OutputRounding:
     def _is_state(self, target: Tensor) -> bool:
         return any(target is tensor for tensor in self._state)
 
-    def _site(self, name: str, module: str, output: Any, hands_on: bool) -> Any:
+    def _site(self, name: str, module: str, output: Any, hands_on: bool, relu: bool = False) -> Any:
         """The output of a call as it was rounded.
 
         Args:
@@ -190,6 +193,7 @@ class OutputRounding:
             module: The module whose exemption counts.
             output: Of the call.
             hands_on: Whether it may be what another site returned.
+            relu: Whether ``nn.ReLU`` computed it.
         """
         # Every output has a randomness of its own; containers count, since whether one is
         # rounded must not matter to the others.
@@ -208,7 +212,12 @@ class OutputRounding:
                 rounder = self._assigned.of(rounder, call, output)
             self._before = output
             self._after = rounded(rounder, output, "activations", "activation_gradients", start)
-            if self._keeps:
+            block = packing()
+            if block is not None:
+                block.site(
+                    *(rounder, output, self._after, "activations", exemption, start), relu=relu
+                )
+            elif self._keeps:
                 self._after = with_kept(rounder, output, self._after, "activations", start)
         self._version = _version(self._after)
         return self._after
@@ -233,7 +242,10 @@ class OutputRounding:
         def one(leaf: Any, index: int) -> Any:
             if not isinstance(leaf, Tensor) or self._is_finished(leaf):
                 return leaf
-            leaf = rounded(rounder, leaf, "logits", "logits", index)
+            raw, leaf = leaf, rounded(rounder, leaf, "logits", "logits", index)
+            block = packing()
+            if block is not None:
+                block.site(rounder, raw, leaf, "logits", index=index)
             self._finished.append((leaf, _version(leaf)))
             return leaf
 

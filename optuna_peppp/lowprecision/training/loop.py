@@ -65,6 +65,7 @@ def train(
     averaged_epochs: int = 3,
     scheme: RoundingScheme = DEFAULT_SCHEME,
     backend: Backend = "compiled",
+    packed: bool = False,
     on_epoch: Callable[[int], None] | None = None,
 ) -> TrainingResult:
     """Trains a classifier in simulated low precision and tests it (paper, Section 4).
@@ -105,6 +106,8 @@ def train(
             precisions, and for all recipes whose numbers share scales in the same way (eager,
             with one warning, where it cannot be compiled or would be compiled again and again);
             ``"eager"``, the reference; ``"qpytorch"``, eager with the kernels of QPyTorch.
+        packed: Whether what the forward pass saves for the backward pass is held in the bits of its
+            formats, and not in float32: eager training, of which no number changes.
         on_epoch: Called after every epoch with the number of epochs done.
 
     Raises:
@@ -119,9 +122,9 @@ def train(
         scheme = replace(scheme, loss_scale=1.0)
     generator = torch.Generator(device).manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
-    quantizer = Quantizer(precision, scheme, generator, backend)
+    quantizer = Quantizer(precision, scheme, generator, "eager" if packed else backend)
     model = model.to(device)
-    network = model if precision is None else LowPrecisionModule(model, quantizer)
+    network = model if precision is None else LowPrecisionModule(model, quantizer, packed=packed)
     settings: dict[str, Any] = {"lr": learning_rate, "weight_decay": weight_decay}
     if optimizer == "sgd":
         settings["momentum"] = momentum

@@ -24,6 +24,7 @@ def low_precision(
     recipe: Recipe | Precision | str,
     *,
     seed: int | None = None,
+    packed: bool = False,
 ) -> tuple[LowPrecisionModule, LowPrecisionOptimizer]:
     """A network that computes, and an optimizer that updates, in simulated low precision.
 
@@ -41,6 +42,9 @@ def low_precision(
             the two formats of a :class:`Precision`, rounded to nearest.
         seed: Of stochastic rounding, whose state ``optimizer.state_dict()`` holds; None to draw
             from torch's default generator.
+        packed: Whether what the network saves for the backward pass is held in the bits of its
+            formats (:class:`~optuna_peppp.lowprecision.simulation.saving.packed_saved_tensors`),
+            which changes no number.
 
     Raises:
         TypeError: Another optimizer.
@@ -54,7 +58,7 @@ def low_precision(
     >>> optimizer.step()
     """
     quantizer = _quantizer(model, recipe, seed, "eager")
-    network = LowPrecisionModule(model, quantizer)
+    network = LowPrecisionModule(model, quantizer, packed=packed)
     return network, LowPrecisionOptimizer(optimizer, quantizer, model)
 
 
