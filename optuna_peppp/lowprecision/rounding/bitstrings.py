@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 _EIGHT: Final = 8
+_TYPES: Final = {8: torch.uint8, 16: torch.int16, 32: torch.int32}
+"""Types of as many bits."""
 
 
 def packed_bytes(count: int, bits: int) -> int:
@@ -32,6 +34,8 @@ def pack_bits(codes: Tensor, bits: int) -> Tensor:
         codes: int32, shape (n,): nonnegative but for the sign that 32 bits have.
         bits: Of each number, 1 to 32; no number has more.
     """
+    if bits in _TYPES:
+        return codes.to(_TYPES[bits]).view(torch.uint8)
     whole, rest = divmod(bits, _EIGHT)
     parts = []
     if whole:
@@ -44,6 +48,9 @@ def pack_bits(codes: Tensor, bits: int) -> Tensor:
 
 def unpack_bits(string: Tensor, bits: int, count: int) -> Tensor:
     """The numbers of a string, int32, shape (count,)."""
+    if bits in _TYPES:
+        numbers = string.view(_TYPES[bits]).int()
+        return numbers.bitwise_and_(0xFFFF) if bits == 16 else numbers
     whole, rest = divmod(bits, _EIGHT)
     codes = string.new_zeros(count, dtype=torch.int32)
     if whole:

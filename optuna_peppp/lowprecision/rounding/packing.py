@@ -7,6 +7,7 @@ elements, and scales stand beside it in their own formats.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -18,12 +19,14 @@ from optuna_peppp.configurations.blocks import NVFP4, BlockFormat, Microscaled, 
 from optuna_peppp.configurations.elements import DynamicMap
 from optuna_peppp.configurations.formats import FloatFormat, Format, MachineFloat
 from optuna_peppp.configurations.names import Rounding
+from optuna_peppp.lowprecision.compatibility import compiler_settings
 from optuna_peppp.lowprecision.rounding import maps, scales
 from optuna_peppp.lowprecision.rounding.bitstrings import pack_bits, unpack_bits
-from optuna_peppp.lowprecision.rounding.codes import codes_of
+from optuna_peppp.lowprecision.rounding.codes import Codes, codes_of
+from optuna_peppp.lowprecision.rounding.compiling import can_compile, may_compile
 from optuna_peppp.lowprecision.rounding.layouts import layout_of
 from optuna_peppp.lowprecision.rounding.machine import times_scale
-from optuna_peppp.lowprecision.rounding.quantize import on_device
+from optuna_peppp.lowprecision.rounding.quantize import LARGE, on_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +82,40 @@ def pack_elements(x: Tensor, fmt: FloatFormat | MachineFloat) -> Packed:
     flat = x.as_strided((x.numel(),), (1,)).float()
 
     def unpacking(packed: Packed) -> Tensor:
-        numbers = codes.decode(unpack_bits(packed.string, codes.bits, like.numel()))
+        missing = -like.numel() % 8
+        numbers = _fast(_decoded, like.numel())(packed.string, codes, missing)
         return numbers.to(like.dtype).as_strided(like.shape, like.stride())
 
-    return Packed(pack_bits(codes.encode(flat), codes.bits), (), like, unpacking)
+    return Packed(_fast(_encoded, len(flat))(flat, codes), (), like, unpacking)
+
+
+def _encoded(x: Tensor, codes: Codes) -> Tensor:
+    return pack_bits(codes.encode(x), codes.bits)
+
+
+def _decoded(string: Tensor, codes: Codes, missing: int) -> Tensor:
+    """The numbers of a string, to a multiple of eight of which so many are missing."""
+    whole = codes.bits // 8 * missing
+    count = 8 * (len(string) + whole) // codes.bits - missing
+    return codes.decode(unpack_bits(string, codes.bits, count))
+
+
+def _fast(function: Callable[..., Tensor], count: int) -> Callable[..., Tensor]:
+    """The function, compiled where tensors are large and it can be, once a format."""
+    large = count >= LARGE and count % 8 == 0 and may_compile(count)
+    return _compiled(function) if large and can_compile(quiet=True) else function
+
+
+@functools.cache
+def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    compiled = torch.compile(function, dynamic=True, fullgraph=True)
+
+    def call(x: Tensor, *arguments: object) -> Tensor:
+        # Bits are constants; sizes are not.
+        with compiler_settings(specialize_int=True, recompile_limit=64):
+            return compiled(x, *arguments)
+
+    return call
 
 
 def _pack_blocks(x: Tensor, fmt: BlockFormat, keys: Tensor | None, axis: int | None) -> Packed:

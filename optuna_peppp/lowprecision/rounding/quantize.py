@@ -26,7 +26,7 @@ __all__ = [
     "quantize",
 ]
 
-_LARGE: Final = 2**17
+LARGE: Final = 2**17
 """Numbers of a tensor from which on a compiled kernel is worth what surrounds it."""
 
 
@@ -86,7 +86,7 @@ def quantize(
     if backend is not None:
         check_choice("backend", backend, BACKENDS)
     else:
-        large = x.numel() >= _LARGE and not torch.compiler.is_compiling()
+        large = x.numel() >= LARGE and not torch.compiler.is_compiling()
         backend = "compiled" if large and can_compile(quiet=True) else "eager"
     with torch.no_grad():
         target = on_device(fmt, x.device, rounding, backend)
