@@ -40,7 +40,7 @@ def pack_bits(codes: Tensor, bits: int) -> Tensor:
     parts = []
     if whole:
         of_bytes = codes.contiguous().view(torch.uint8).view(-1, 4)[:, :whole]
-        parts.append(of_bytes.reshape(-1))
+        parts.append(of_bytes.contiguous().view(-1))
     if rest:
         parts.append(_pack_rest(codes >> (_EIGHT * whole) if whole else codes, rest))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -77,7 +77,7 @@ def _pack_rest(codes: Tensor, bits: int) -> Tensor:
         shifts = torch.arange(_EIGHT, dtype=torch.int32, device=codes.device) * bits
         words = (eights << shifts).sum(-1, dtype=torch.int32)
     size = words.element_size()
-    return words.view(torch.uint8).view(-1, size)[:, :bits].reshape(-1)
+    return words.view(torch.uint8).view(-1, size)[:, :bits].contiguous().view(-1)
 
 
 def _unpack_rest(string: Tensor, bits: int, count: int) -> Tensor:

@@ -34,6 +34,7 @@ class Site:
     ) -> None:
         self._formats = [f for f in formats if isinstance(f, FloatFormat | MachineFloat)]
         self._relu = relu
+        self.rounded = [x] if relu else []
         self.kept = kept
         self.packed: dict[Place, Packed] = {}
         self.version = x._version
@@ -42,7 +43,7 @@ class Site:
     def of(self, x: Tensor) -> Site:
         """The same numbers in another storage."""
         other = Site(x, self._formats, relu=self._relu, kept=self.kept)
-        other.packed = self.packed
+        other.packed, other.rounded = self.packed, self.rounded
         return other
 
     @property
@@ -69,8 +70,18 @@ class Site:
                 saved.packed, saved.tensor = packed, None
                 return
         if self._relu:
-            saved.bits, saved.count = pack_bits((~(numbers <= 0)).int(), 1), 1
-            saved.tensor = None
+            self._settle_signs(saved, numbers)
+
+    def _settle_signs(self, saved: Saved, numbers: Tensor) -> None:
+        """Packs where a ReLU let pass."""
+        passed = ~(numbers <= 0)
+        saved.bits, saved.count, saved.tensor = pack_bits(passed.int(), 1), 1, None
+        if self.rounded and self.rounded[0].stride() == saved.like.stride():
+            # Rounded, some became zero, and no other changed its sign.
+            rounded = flat(self.rounded[0], (0, len(numbers)))
+            lost = passed.logical_and_(rounded <= 0).nonzero()[:, 0].int()
+            if lost.nbytes < saved.bits.nbytes:
+                saved.signs = self.packed, lost
 
 
 @dataclass(eq=False)
@@ -79,8 +90,11 @@ class Saved:
 
     tensor: Tensor | None
     packed: Packed | None = None
+    signs: tuple[dict[Place, Packed], Tensor] | None = None
     bits: Tensor | None = None
     count: int = 0
+    factor: Tensor | None = None
+    lost: Tensor | None = None
     storage: int = field(init=False)
     size: int = field(init=False)
     version: int = field(init=False)
@@ -105,13 +119,13 @@ class Saved:
 
     def parts(self) -> list[Any]:
         """What of it is held, each a thing of its own."""
-        held: list[Any] = [self.packed, self.bits]
+        held: list[Any] = [self.packed, self.bits, self.lost]
         if self.tensor is not None:
             held.append(self.tensor.untyped_storage())
         return [part for part in held if part is not None]
 
     def settle_otherwise(self) -> None:
-        """Packs integers and masks."""
+        """Packs integers, masks, and masks with a factor, as dropout has them."""
         x = self.tensor
         if x is None or self.place is None or x.numel() < SMALL:
             return
@@ -122,19 +136,36 @@ class Saved:
             self.count = max(1, int(numbers.max()).bit_length())
             if self.count < 32:
                 self.bits = pack_bits(numbers.int(), self.count)
+        elif x.is_floating_point():
+            factor, zero = numbers.amax(), numbers.new_zeros(())
+            if same(torch.where(numbers > 0, factor, zero), numbers):
+                self.bits, self.count, self.factor = pack_bits((numbers > 0).int(), 1), 1, factor
         if self.bits is not None:
             self.tensor = None
+
+    def share(self) -> None:
+        """Has signs read from the rounded numbers, where another operation saved those."""
+        if self.signs is not None and self.place is not None:
+            packed, lost = self.signs
+            found = packed.get((0, self.place[1]))
+            if found is not None:
+                self.packed, self.lost, self.bits = found, lost, None
+            self.signs = None
 
     def unpack(self) -> Tensor:
         """What the backward pass gets."""
         if self.tensor is not None:
             return self.tensor
         if self.packed is not None:
-            flat = self.packed.unpack()
+            numbers = self.packed.unpack()
+            if self.lost is not None:
+                numbers = flat(numbers, (0, self.like.numel())).gt(0).to(self.like.dtype)
+                numbers.index_fill_(0, self.lost.long(), 1.0)
         else:
             assert self.bits is not None
-            flat = unpack_bits(self.bits, self.count, self.like.numel()).to(self.like.dtype)
-        return flat.as_strided(self.like.shape, self.like.stride())
+            numbers = unpack_bits(self.bits, self.count, self.like.numel()).to(self.like.dtype)
+            numbers = numbers if self.factor is None else numbers.mul_(self.factor)
+        return numbers.as_strided(self.like.shape, self.like.stride())
 
 
 def flat(x: Tensor, place: Place) -> Tensor:

@@ -46,10 +46,10 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
     function takes no notice of it.
 
     Args:
-        recipe: Which tensor is in which format.
+        recipe: Which tensor is in which format, or the name of one, as of :meth:`Recipe.named`.
 
     Raises:
-        ValueError: No recipe, or one that has neither role.
+        ValueError: No recipe, an unknown name, or one that has neither role.
 
     >>> network = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
     >>> with packed_saved_tensors(Recipe.named("mxfp8")) as held:
@@ -59,7 +59,9 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
     True
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe | str) -> None:
+        if isinstance(recipe, str):
+            recipe = Recipe.named(recipe)
         if not isinstance(recipe, Recipe) or not {"saved", "activations"} & recipe.keys():
             raise ValueError(
                 "recipe must be a Recipe with the role 'saved' or 'activations'; got "
@@ -88,6 +90,8 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
         _running().remove(self)
         self._settle()
         self._sites.clear()
+        for saved in self._held:
+            saved.share()
 
     @property
     def nbytes(self) -> int:
@@ -139,7 +143,7 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
         """
         saved = rounder.recipe.get("saved") if role in ("input", "activations") else None
         formats = _formats(rounder.recipe, role, exemption)
-        computed = leaves_of(raw)
+        computed, rounded = leaves_of(raw), list[Site]()
         for place, after in enumerate(leaves_of(values)):
             before = computed[place]
             if not isinstance(after, Tensor) or not is_rounded(after) or after.is_complex():
@@ -152,7 +156,10 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
                 site = Site(after, formats, relu=relu)
                 self._pack_blocks(site, rounder, before, after, formats, role, index + place)
             self._remember(site, before, after)
+            rounded.append(site)
         self._settle()
+        for site in rounded:
+            site.rounded.clear()
 
     def weights(
         self,

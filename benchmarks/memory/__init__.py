@@ -1,0 +1,1 @@
+"""Whether trainings hold the memory that was computed."""
