@@ -68,11 +68,13 @@ class Groups:
         sites: In the order in which they are made.
         calls: The number of the site that every call returns; several return one with views.
         parameters: By name.
+        logits: The calls that compute the logits.
     """
 
     sites: tuple[Site, ...]
     calls: Mapping[Call, int]
     parameters: Mapping[str, Parameter]
+    logits: frozenset[Call] = frozenset()
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from optuna_peppp.configurations.layers import Layers
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.files import replacing
 from optuna_peppp.prediction import RIGHT, Prediction
@@ -32,6 +33,7 @@ def as_page(
     title: str,
     settings: Mapping[str, object],
     memory_cap: str | None = None,
+    layers: Layers | None = None,
 ) -> str:
     """Recommendation, measurements, frontier and what was learned from, in text and figures.
 
@@ -44,6 +46,7 @@ def as_page(
         title: What was tuned.
         settings: What the measurements share; None is left out, and what was tuned.
         memory_cap: The most that the recommended configuration may need, as its user wrote it.
+        layers: Those of the recommended configuration, where it is a precision assignment.
 
     Raises:
         ImportError: plotly or Jinja is not installed.
@@ -84,6 +87,7 @@ def as_page(
             if value is not None and name not in prediction.space.names
         },
         tasks=len(meta.tasks),
+        layers=layers,
         figures={name: _embedded(name, figure) for name, figure in figures.items()},
     )
 

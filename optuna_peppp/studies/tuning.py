@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 import optuna
@@ -229,6 +229,11 @@ class Tuning:
     def baseline(self) -> Baseline | None:
         """What the study's experiment reaches in float32, None where it was not measured."""
         return Baseline.of(self.study)
+
+    def settings(self) -> dict[str, Any]:
+        """What all its measurements share, as of :meth:`Experiment.settings`."""
+        stored = self.study.user_attrs[_ATTRIBUTE]
+        return Memo.parse(stored, f"study {self.study.study_name!r}").experiment
 
     def predict(self) -> Prediction:
         """What the study's measurements tell about every configuration."""

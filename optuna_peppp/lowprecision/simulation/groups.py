@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from torch import Tensor, nn
 
 from optuna_peppp.configurations.sites import INPUT, Call, Groups, Parameter, Site
 from optuna_peppp.lowprecision.compatibility import storage_key
+from optuna_peppp.lowprecision.simulation.dataflow import roles_of
 from optuna_peppp.lowprecision.simulation.rehearsal import Watcher, rehearse
 from optuna_peppp.lowprecision.simulation.straight_through import is_rounded, leaves_of
 
@@ -50,7 +52,8 @@ def groups_of(model: nn.Module, inputs: tuple[Any, ...], named_inputs: dict[str,
         raise ValueError(
             f"model must run on inputs; {type(model).__name__} does not: call it with them once"
         )
-    return recorder.groups()
+    logits = roles_of(model, (inputs, named_inputs), training=True).logits
+    return replace(recorder.groups(), logits=logits)
 
 
 class _Frame:
