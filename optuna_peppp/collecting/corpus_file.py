@@ -66,7 +66,10 @@ def export(measurements: Sequence[Measurement], storage: str, path: Path) -> int
             fields = _fields(task.settings, held[key])
             rows.append(Row(path, len(rows) + 2, fields, *held[key].values))
     if rows:
-        columns = columns_of(tuple(names), more=[name for name in MORE if name not in names])
+        more = [name for name in MORE if name not in names]
+        # Of what was copied, the configuration that was measured.
+        more += [name for name in ("same_as",) if any(name in row.fields for row in rows)]
+        columns = columns_of(tuple(names), more=more)
         CorpusTable(list(columns), [*names], rows).write(path)
     return len(rows)
 
