@@ -108,7 +108,7 @@ def _work(tasks: Sequence[Task], pace: Pace) -> Iterator[bool]:
                 yield False
 
 
-_COPIED: Final = ("diverged", "seconds", "device", "torch")
+_COPIED: Final = ("diverged", "seconds", "device", "torch", "low_ratio", "promoted")
 """What is told of a measurement that is told of its copies, too."""
 
 
@@ -117,12 +117,15 @@ def _measure(task: Task, claim: Claim) -> bool:
     measurement = task.planned[claim.key]
     if claim.made is not None:
         params = " / ".join(map(str, claim.made.params.values()))
-        told = {name: claim.made.user_attrs[name] for name in _COPIED} | {"same_as": params}
+        made = claim.made.user_attrs
+        told = {name: made[name] for name in _COPIED if name in made} | {"same_as": params}
         return task.claims.complete(claim, (claim.made.values[0], float(measurement.memory)), told)
     before = time.perf_counter()
     with task.claims.alive(claim):
         result = measurement.experiment.measure(measurement.params)
     told = {"diverged": result.diverged, "seconds": time.perf_counter() - before}
+    if result.low_ratio is not None:
+        told |= {"low_ratio": result.low_ratio, "promoted": len(result.promoted)}
     return task.claims.complete(claim, (result.error, float(measurement.memory)), told)
 
 

@@ -11,6 +11,7 @@ import optuna
 from numpy.typing import NDArray
 
 from optuna_peppp.choices import Strategy
+from optuna_peppp.configurations.cost import Cost
 from optuna_peppp.configurations.hardware import RECIPE_NAMES
 from optuna_peppp.configurations.names import TUNABLE
 from optuna_peppp.meta.model import MetaModel
@@ -196,16 +197,20 @@ class Tuning:
             TrainingsFailed: ``GIVE_UP_AFTER`` trainings failed one after another.
             KeyboardInterrupt: Ctrl-C, once what was running is free for others.
         """
+        cost = Cost(self.memory)
+        if measurement_cap is not None and "promotion" in self.meta.space.names:
+            most = [usage.upper_bound for usage in experiment.usages(self.meta.space)]
+            cost = Cost(self.memory, most=most)
         self.study.sampler = PEPPPSampler(
             self.meta,
-            self.memory,
+            cost,
             strategy=strategy,
             measurement_cap=measurement_cap,
             classes=self.classes,
             seed=seed,
         )
         cap = np.inf if measurement_cap is None else parse_size(measurement_cap)
-        wanted = self.memory <= cap
+        wanted = cost.upper_bound <= cap
         if self.classes is not None:  # of one training, one configuration
             wanted &= self.classes == np.arange(len(wanted))
         turns = Turns(self.study, self.meta.space, wanted, trials, self.pace)

@@ -150,6 +150,20 @@ def test_what_is_one_training_is_measured_once(
     assert matrix.observed.all()
 
 
+def test_what_was_low_in_the_end_is_told(
+    tmp_path: Path, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = TrainingResult(0.5, (0.5,), False, 1, ("0", "1"), 0.25)
+    monkeypatch.setattr(Experiment, "measure", lambda *_: result)
+    path = tmp_path / "corpus.csv"
+    collect(planned()[:1], storage)
+    export(planned()[:1], storage, path)
+    with path.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["low_ratio"], row["promoted"]) == ("0.25", "2")
+    assert "same_as" not in row
+
+
 def test_a_copy_waits_for_who_measures(storage: str, trainings: Trainings) -> None:
     plan = [replace(m, same_as=0) for m in planned()[:2]]
     tasks = [start(by_study(plan), storage, worker)[0] for worker in ("one", "other")]

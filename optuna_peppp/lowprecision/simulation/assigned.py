@@ -9,7 +9,7 @@ TMLR 2023). The program waits for none of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from optuna_peppp.configurations.assignments import Rule
 from optuna_peppp.configurations.formats import Format, overflow_of
 from optuna_peppp.configurations.roles import Role
-from optuna_peppp.configurations.sites import Call, Groups
+from optuna_peppp.configurations.sites import INPUT, Call, Groups
 from optuna_peppp.lowprecision.rounding.rounder import Rounder
 from optuna_peppp.lowprecision.simulation.straight_through import is_rounded, leaves_of
 
@@ -32,6 +32,7 @@ class Assigned(nn.Module):
         names: Of the parameters that are rounded, in their order.
         formats: Of weights and of activations that are demoted.
         device: Of the training.
+        exempt: Modules that the rule does not decide on.
 
     Attributes:
         ends: Whether input and logits are rounded as activations are.
@@ -56,6 +57,7 @@ class Assigned(nn.Module):
         names: Sequence[str],
         formats: tuple[Format | None, Format | None],
         device: torch.device,
+        exempt: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.ends = rule.ends
@@ -66,6 +68,14 @@ class Assigned(nn.Module):
         self._names = tuple(names)
         assignment = rule.of(groups)
         sizes = [groups.parameters[n].numbers if n in groups.parameters else 0 for n in names]
+        ends = frozenset() if rule.ends else {INPUT, *groups.logits}
+        self._total = sum(groups.sizes)
+        # Of what it decides on, the others are none.
+        ruled = [name.rpartition(".")[0] not in exempt for name in names]
+        self._ruled = [
+            *(size * is_ruled for size, is_ruled in zip(sizes, ruled, strict=True)),
+            *(x.numbers * (x.call not in ends and x.call[0] not in exempt) for x in groups.sites),
+        ]
         sizes += [site.numbers for site in groups.sites]
         limit = math.inf if rule.promotion is None else rule.promotion
         of_weights, of_activations = map(overflow_of, formats)
@@ -140,6 +150,13 @@ class Assigned(nn.Module):
         names = [*self._names, *(name for name, _ in self._made)]
         lost = zip(names, self._demoted, low, strict=True)
         return tuple(dict.fromkeys(name for name, before, after in lost if before and not after))
+
+    def low_ratio(self) -> float:
+        """The share of all numbers, gradients among them, that have the lower format now."""
+        self.begin(counting=False)
+        low = torch.cat((self.low_weights, self.low_activations, self.low_gradients)).tolist()
+        numbers = [*self._ruled, *self._ruled[len(self._names) :]]
+        return sum(n for n, is_low in zip(numbers, low, strict=True) if is_low) / self._total
 
     def _count(self, place: int, values: Sequence[Any]) -> None:
         limit = self.overflow[place]

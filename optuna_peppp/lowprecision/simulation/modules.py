@@ -148,6 +148,7 @@ class LowPrecisionModule(nn.Module):
                 [name for name, x in self.module.named_parameters() if is_rounded(x)],
                 (recipe.get("weights"), recipe.get("activations")),
                 self._device(inputs),
+                self._exempt,
             )
 
     def _bookmark(self) -> Callable[[Function], Function]:

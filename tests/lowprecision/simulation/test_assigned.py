@@ -144,6 +144,9 @@ def test_what_overflows_is_promoted_for_good_from_the_next_step_on() -> None:
         module(torch.zeros(512, 4))
         assert assigned.low_activations.tolist() == [True, True, False, True]
     assert assigned.promoted() == ("1",)
+    # Of 512 * (4 + 8 + 8 + 2) numbers and 74 parameters, twice: input and logits are neither, and
+    # the output of the batch norm is high, but not its gradient.
+    assert assigned.low_ratio() == (512 * (16 + 8) + 74) / (2 * (512 * 22 + 74))
 
 
 @pytest.mark.parametrize(
