@@ -69,12 +69,15 @@ class Groups:
         calls: The number of the site that every call returns; several return one with views.
         parameters: By name.
         logits: The calls that compute the logits.
+        kept: Of every group, the numbers of its parameters and those that the forward pass saves of
+            it for the backward pass: what memory keeps. Empty where nobody counted.
     """
 
     sites: tuple[Site, ...]
     calls: Mapping[Call, int]
     parameters: Mapping[str, Parameter]
     logits: frozenset[Call] = frozenset()
+    kept: tuple[int, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from optuna_peppp.lowprecision.simulation.optimizer import LowPrecisionOptimizer
 from optuna_peppp.lowprecision.training.experiment import Experiment
 from optuna_peppp.lowprecision.training.loop import TrainingResult, train
 from optuna_peppp.lowprecision.training.own_loop import low_precision, training_step
+from optuna_peppp.lowprecision.training.sensitivity import sensitivities, sensitivity_order
 
 __all__ = [
     "Experiment",
@@ -32,6 +33,8 @@ __all__ = [
     "low_precision",
     "memory_vector",
     "quantize",
+    "sensitivities",
+    "sensitivity_order",
     "train",
     "training_memory",
     "training_step",

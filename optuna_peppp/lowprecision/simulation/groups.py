@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from optuna_peppp.configurations.sites import INPUT, Call, Groups, Parameter, Site
 from optuna_peppp.lowprecision.compatibility import storage_key
@@ -89,6 +92,21 @@ class _Recorder(Watcher):  # type: ignore[no-untyped-call]
         # Of a storage that no call has made: the group of its first reader, and all readers.
         self._read_in: dict[int, int] = {}
         self._readers: dict[int, set[int]] = {}
+        # Of a storage that is saved for the backward pass: its numbers, and the group then.
+        self._saved: dict[int, tuple[int, int]] = {}
+
+    def within(self) -> AbstractContextManager[object]:
+        stack = ExitStack()
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(saved_tensors_hooks(self._save, lambda x: x))
+        return stack
+
+    def _save(self, x: Tensor) -> Tensor:
+        if is_rounded(x):
+            (key,) = self.storages(x)
+            numbers = x.untyped_storage().nbytes() // x.element_size()
+            self._saved.setdefault(key, (numbers, self._group + self._begins))
+        return x
 
     def groups(self) -> Groups:
         """What was recorded."""
@@ -98,7 +116,17 @@ class _Recorder(Watcher):  # type: ignore[no-untyped-call]
             if key in self._read_in:
                 readers = frozenset(self._readers.get(key, ()))
                 parameters[name] = Parameter(parameter.numel(), self._read_in[key], readers)
-        return Groups(tuple(self._sites), self.calls, parameters)
+        kept = [0] * (self._group + 1)
+        for parameter in parameters.values():
+            kept[parameter.group] += parameter.numbers
+        own = {storage_key(x) for x in (*self._network.parameters(), *self._network.buffers())}
+        for key, (numbers, group) in self._saved.items():
+            if key not in own:
+                held = self._held.get(key)
+                # A product that no call has returned begins no group.
+                last = min(group, self._group)
+                kept[last if held is None else self._sites[held[0]].group] += numbers
+        return Groups(tuple(self._sites), self.calls, parameters, kept=tuple(kept))
 
     def operation(self, func: Any, read: Any, written: Any) -> None:
         frame = self._frames[-1]

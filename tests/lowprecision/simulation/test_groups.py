@@ -156,3 +156,23 @@ def test_the_model_is_left_as_it_is() -> None:
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_what_memory_keeps_of_every_group() -> None:
+    model = build_model("plain3", 5, (3, 16, 16))
+    found = groups(model, torch.empty(32, 3, 16, 16, device="meta"))
+    weights = [0] * 5
+    for parameter in found.parameters.values():
+        weights[parameter.group] += parameter.numbers
+    saved = [kept - own for kept, own in zip(found.kept, weights, strict=True)]
+    assert saved == [24576, 262272, 131328, 74240, 0]
+
+
+def test_the_order_of_what_is_saved_is_another() -> None:
+    found = groups(build_model("resnet20", 5, (3, 32, 32)), torch.empty(32, 3, 32, 32))
+    sizes, kept = found.sizes, found.kept
+    assert sorted(range(23), key=lambda group: (-sizes[group], group)).index(9) == 13
+    assert sorted(range(23), key=lambda group: (-kept[group], group)).index(9) == 19
+    # Without a backward pass to come, too.
+    with torch.no_grad():
+        assert groups(nn.Linear(3, 2), torch.empty(4, 3)).kept == (3 * 2 + 2 + 4 * 3,)
