@@ -21,8 +21,8 @@ class Layer:
     """A tensor that a call of a module makes, or a parameter, with its gradient.
 
     Attributes:
-        name: Of the module, of its second call with ``#2``; ``(input)`` is the network's input; or
-            of the parameter.
+        name: Of the module, of its second call with ``#2``; ``(input)`` is the network's input,
+            ``(operator 0)`` the first function that is a site; or of the parameter.
         group: Its group.
         numbers: How many it has.
         formats: By role, as text.
@@ -149,7 +149,9 @@ class Layers:
 
 def _named(call: Call) -> str:
     name, number = call
-    return "(input)" if call == INPUT else name if number == 0 else f"{name}#{number + 1}"
+    if not name:
+        return "(input)" if call == INPUT else f"(operator {number})"
+    return name if number == 0 else f"{name}#{number + 1}"
 
 
 def _end(call: Call, groups: Groups) -> Role | None:

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from optuna_peppp.choices import check_choice
+from optuna_peppp.configurations.names import SITES, Sites
 from optuna_peppp.configurations.sites import INPUT, Call, Groups, Parameter, Site
 from optuna_peppp.lowprecision.compatibility import storage_key
+from optuna_peppp.lowprecision.rounding.operators import Operators, opaque_modules
 from optuna_peppp.lowprecision.simulation.dataflow import roles_of
 from optuna_peppp.lowprecision.simulation.rehearsal import Watcher, rehearse
-from optuna_peppp.lowprecision.simulation.straight_through import is_rounded, leaves_of
+from optuna_peppp.lowprecision.simulation.straight_through import (
+    has_numbers,
+    is_rounded,
+    leaves_of,
+)
 
 _PRODUCTS: Final = frozenset(
     {
@@ -32,31 +40,41 @@ _COPY: Final = "clone"
 """The operation that copies what cannot be viewed otherwise: the numbers stay what they were."""
 
 
-def groups(model: nn.Module, inputs: Any) -> Groups:
+def groups(model: nn.Module, inputs: Any, sites: Sites = "modules") -> Groups:
     """The sites and groups of a network in training, without computing anything.
 
     Args:
         model: Any module; it is left unchanged.
         inputs: One batch, of which only shapes count: a tuple is taken as the network's arguments
             and a mapping as its named arguments, all else as its one argument.
+        sites: Whether only ``"modules"`` make sites, or ``"operators"`` as well: residual sums,
+            concatenations, whatever a recipe with these sites rounds.
 
     Raises:
         ValueError: The network runs neither without data nor on a copy.
     """
+    check_choice("sites", sites, SITES)
+    operators = sites == "operators"
     if isinstance(inputs, Mapping):
-        return groups_of(model, (), dict(inputs))
-    return groups_of(model, inputs if type(inputs) is tuple else (inputs,), {})
+        return groups_of(model, (), dict(inputs), operators)
+    return groups_of(model, inputs if type(inputs) is tuple else (inputs,), {}, operators)
 
 
-def groups_of(model: nn.Module, inputs: tuple[Any, ...], named_inputs: dict[str, Any]) -> Groups:
+def groups_of(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    named_inputs: dict[str, Any],
+    operators: bool = False,
+) -> Groups:
     """As :func:`groups`, for a call with these arguments."""
-    recorder = rehearse(model, (inputs, named_inputs), _Recorder, training=True)
+    roles = roles_of(model, (inputs, named_inputs), operators, training=True)
+    kind = partial(_OfOperators, constants=roles.constants) if operators else _Recorder
+    recorder = rehearse(model, (inputs, named_inputs), kind, training=True)
     if recorder is None:
         raise ValueError(
             f"model must run on inputs; {type(model).__name__} does not: call it with them once"
         )
-    logits = roles_of(model, (inputs, named_inputs), training=True).logits
-    return replace(recorder.groups(), logits=logits)
+    return replace(recorder.groups(), logits=roles.logits)
 
 
 class _Frame:
@@ -150,7 +168,9 @@ class _Recorder(Watcher):  # type: ignore[no-untyped-call]
         self._frames.append(_Frame([self._held[key][0] for key in keys]))
 
     def leave(self, call: Call, submodule: nn.Module, output: Any) -> None:
-        frame = self._frames.pop()
+        self._returned(call, output, self._frames.pop())
+
+    def _returned(self, call: Call, output: Any, frame: _Frame) -> None:
         site = self._unchanged(self.storages(output))
         if site is not None:  # a view of what another call made
             self.calls[call] = site
@@ -181,3 +201,44 @@ class _Recorder(Watcher):  # type: ignore[no-untyped-call]
         self._sites.append(Site(call, numbers, self._group, frame.is_product, reads))
         for key in self.storages(floats):
             self._held[key] = number, self.writes(key)
+
+
+class _OfOperators(_Recorder):  # type: ignore[no-untyped-call]
+    """The same where operators are sites, too.
+
+    Args:
+        network: The copy that runs.
+        constants: Operators that are none, as they compute from nothing that is given.
+    """
+
+    def __init__(self, network: nn.Module, constants: frozenset[Call]) -> None:
+        super().__init__(network)
+        self._constants = constants
+        self._operators = Operators(self._operate, opaque_modules(network))
+
+    def within(self) -> AbstractContextManager[object]:
+        stack = ExitStack()
+        stack.enter_context(super().within())
+        stack.enter_context(self._operators)
+        return stack
+
+    def enter(self, name: str, submodule: nn.Module, inputs: Any) -> None:
+        if name:
+            self._operators.enter(name)
+        super().enter(name, submodule, inputs)
+
+    def leave(self, call: Call, submodule: nn.Module, output: Any) -> None:
+        self._operators.pause()
+        super().leave(call, submodule, output)
+        self._operators.leave(call[0])
+
+    def _operate(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls an operator as a module is called."""
+        super().enter("", self._network, (args, kwargs))
+        result = function(*args, **kwargs)
+        frame = self._frames.pop()
+        if has_numbers(result):
+            call = self.next_call("")
+            if call not in self._constants:
+                self._returned(call, result, frame)
+        return result

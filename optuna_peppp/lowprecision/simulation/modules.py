@@ -144,7 +144,7 @@ class LowPrecisionModule(nn.Module):
             positional, named = inputs
             self.assigned = Assigned(
                 recipe.rule,
-                groups_of(self.module, positional, named),
+                groups_of(self.module, positional, named, self._operators),
                 [name for name, x in self.module.named_parameters() if is_rounded(x)],
                 (recipe.get("weights"), recipe.get("activations")),
                 self._device(inputs),

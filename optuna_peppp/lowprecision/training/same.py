@@ -45,8 +45,8 @@ def groups_of_task(experiment: Experiment, batch_size: int) -> Groups:
     """The groups of the tensors of an experiment's network."""
     data, network = experiment.load(), experiment.build()
     if isinstance(data, ImageData | TextData):
-        counts = count(network, data.input_shape, batch_size)
+        counts = count(network, data.input_shape, batch_size, sites=experiment.sites)
     else:
-        counts = count(network, None, None, inputs=data)
+        counts = count(network, None, None, inputs=data, sites=experiment.sites)
     assert counts.groups is not None
     return counts.groups()

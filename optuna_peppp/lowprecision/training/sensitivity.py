@@ -50,7 +50,7 @@ def sensitivities(
     rule = recipe.rule
     if rule is None:
         raise ValueError("recipe must have a rule, as that of Recipe.assigned; got one without")
-    count = len(groups(model, (inputs,)).sizes)
+    count = len(groups(model, (inputs,), recipe.sites).sizes)
 
     def passes(first: int | None) -> tuple[Tensor, Tensor]:
         order = "-".join(map(str, sorted(range(count), key=lambda group: group != first)))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from optuna_peppp.configurations.names import NETWORKS, Network
 from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.configurations.sites import INPUT, Parameter, Site
-from optuna_peppp.lowprecision import LowPrecisionModule, build_model, groups
+from optuna_peppp.lowprecision import LowPrecisionModule, build_model, groups, quantize
 
 
 def test_by_hand() -> None:
@@ -176,3 +177,70 @@ def test_the_order_of_what_is_saved_is_another() -> None:
     # Without a backward pass to come, too.
     with torch.no_grad():
         assert groups(nn.Linear(3, 2), torch.empty(4, 3)).kept == (3 * 2 + 2 + 4 * 3,)
+
+
+class _Joined(nn.Module):
+    """Two branches, summed and put side by side, by modules or by functions."""
+
+    def __init__(self, by_modules: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(8, 2)
+        self.add, self.cat = _Add(), _Cat()
+        self.by_modules = by_modules
+
+    def forward(self, x: Tensor) -> Tensor:
+        one = self.first(x)
+        other = self.second(one)
+        if self.by_modules:
+            y = self.cat(self.add(one, other), other)
+        else:
+            y = torch.cat([one + other, other], 1)
+        result: Tensor = self.last(y)
+        return result
+
+
+class _Add(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+class _Cat(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.cat([x, y], 1)
+
+
+def test_operators_are_sites_as_modules_are() -> None:
+    x = torch.empty(3, 4)
+    expected = groups(_Joined(True), x)
+    found = groups(_Joined(False), x, "operators")
+    assert found.sizes == expected.sizes
+    assert found.kept == expected.kept
+    assert found.parameters == expected.parameters
+    named = {("add", 0): ("", 0), ("cat", 0): ("", 1)}
+    assert [site.call for site in found.sites] == [
+        named.get(site.call, site.call) for site in expected.sites
+    ]
+    assert [site.reads for site in found.sites] == [site.reads for site in expected.sites]
+    assert ("", 0) not in groups(_Joined(False), x).calls
+    with pytest.raises(ValueError, match="sites must be"):
+        groups(_Joined(False), x, "functions")  # type: ignore[arg-type]
+
+
+def test_what_a_rule_demotes_of_operators_is_rounded() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 4)
+    joined = _Joined(False)
+    # Of three groups the second, which holds sum and concatenation, is by far the largest.
+    recipe = Recipe.assigned("1-3-1", "1-8-23", "1-8-23", demotion=0.1)
+    recipe = replace(recipe, sites="operators")
+    found = groups(joined, x, "operators")
+    low = recipe.rule.of(found)  # type: ignore[union-attr]
+    assert {found.calls["", 0], found.calls["", 1]} <= low.activations
+    module = LowPrecisionModule(joined, recipe)
+    seen: list[Any] = []
+    joined.last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    module(x)
+    assert torch.equal(seen[0], quantize(seen[0], "1-3-1"))
+    other = quantize(joined.second(joined.first(x)), "1-3-1")
+    summed = quantize(joined.first(x) + other, "1-3-1")
+    assert torch.equal(seen[0], torch.cat([summed, other], 1))
