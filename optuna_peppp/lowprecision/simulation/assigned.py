@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from optuna_peppp.configurations.roles import Role
 from optuna_peppp.configurations.sites import INPUT, Call, Groups
 from optuna_peppp.lowprecision.rounding.rounder import Rounder
 from optuna_peppp.lowprecision.simulation.straight_through import is_rounded, leaves_of
+
+_STATE: Final = ("low_activations", "low_weights", "counts")
+"""What a training changes: part of a state, so that one goes on where it stopped."""
 
 
 class Assigned(nn.Module):
@@ -94,7 +97,20 @@ class Assigned(nn.Module):
         ):
             kind = {"counts": torch.float64, "limits": torch.float64, "overflow": torch.float32}
             tensor = torch.tensor(values, dtype=kind.get(name, torch.bool), device=device)
-            self.register_buffer(name, tensor, persistent=False)
+            self.register_buffer(name, tensor, persistent=name in _STATE)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        if not any(key.startswith(prefix) for key in state_dict):  # of before the first pass
+            for name, value in self._start().items():
+                state_dict[prefix + name] = value
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _start(self) -> dict[str, Tensor]:
+        """The state of a training that begins."""
+        low = torch.tensor(self._demoted)
+        of_weights, of_activations = low.tensor_split([len(self._names)])
+        counts = torch.zeros_like(self.counts)
+        return {"low_weights": of_weights, "low_activations": of_activations, "counts": counts}
 
     def begin(self, *, counting: bool) -> None:
         """Begins a pass: promotes what overflowed in the last one that counted."""

@@ -51,7 +51,8 @@ def groups(model: nn.Module, inputs: Any, sites: Sites = "modules") -> Groups:
             concatenations, whatever a recipe with these sites rounds.
 
     Raises:
-        ValueError: The network runs neither without data nor on a copy.
+        ValueError: ``sites`` is unknown.
+        Exception: Whatever a copy of the network raises on these inputs, with a note.
     """
     check_choice("sites", sites, SITES)
     operators = sites == "operators"
@@ -69,11 +70,12 @@ def groups_of(
     """As :func:`groups`, for a call with these arguments."""
     roles = roles_of(model, (inputs, named_inputs), operators, training=True)
     kind = partial(_OfOperators, constants=roles.constants) if operators else _Recorder
-    recorder = rehearse(model, (inputs, named_inputs), kind, training=True)
-    if recorder is None:
-        raise ValueError(
-            f"model must run on inputs; {type(model).__name__} does not: call it with them once"
-        )
+    try:
+        recorder = rehearse(model, (inputs, named_inputs), kind, training=True, raises=True)
+    except Exception as problem:
+        problem.add_note(f"This is what {type(model).__name__} raised when its groups were sought.")
+        raise
+    assert recorder is not None
     return replace(recorder.groups(), logits=roles.logits)
 
 

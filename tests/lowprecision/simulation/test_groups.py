@@ -146,8 +146,11 @@ def test_named_and_several_inputs() -> None:
 
 
 def test_what_does_not_run_is_refused() -> None:
-    with pytest.raises(ValueError, match="model must run on inputs; Linear does not"):
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as problem:
         groups(nn.Linear(3, 4), torch.zeros(2, 5))
+    assert "Linear raised when its groups were sought" in problem.value.__notes__[0]
+    with pytest.raises(RuntimeError, match="must have same reduction dim"):
+        groups(nn.Linear(3, 4), torch.empty(2, 5, device="meta"))
 
 
 def test_the_model_is_left_as_it_is() -> None:
