@@ -137,11 +137,11 @@ class _Recorder(Watcher):  # type: ignore[no-untyped-call]
                 readers = frozenset(self._readers.get(key, ()))
                 parameters[name] = Parameter(parameter.numel(), self._read_in[key], readers)
         kept = [0] * (self._group + 1)
-        for parameter in parameters.values():
-            kept[parameter.group] += parameter.numbers
-        own = {storage_key(x) for x in (*self._network.parameters(), *self._network.buffers())}
+        for own in parameters.values():
+            kept[own.group] += own.numbers
+        theirs = {storage_key(x) for x in (*self._network.parameters(), *self._network.buffers())}
         for key, (numbers, group) in self._saved.items():
-            if key not in own:
+            if key not in theirs:
                 held = self._held.get(key)
                 # A product that no call has returned begins no group.
                 last = min(group, self._group)

@@ -166,7 +166,7 @@ class LowPrecisionModule(nn.Module):
                 for key in [*state_dict]
                 if key.startswith(own)
             }
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _bookmark(self) -> Callable[[Function], Function]:
         """Functions that are called as if the pass stood where it stands now."""

@@ -61,7 +61,7 @@ def sensitivities(
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             reached = loss(network(inputs), targets)
-            low.scale(reached).backward()
+            torch.autograd.backward(low.scale(reached))
         found = [p.grad.flatten() for p in own.parameters() if p.grad is not None]
         return reached.detach().double(), torch.cat(found).double()
 
