@@ -13,7 +13,9 @@ from optuna_peppp.configurations.layers import Layers
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.files import replacing
 from optuna_peppp.prediction import RIGHT, Prediction
-from optuna_peppp.report.text import recommended_as_text
+from optuna_peppp.report.advice import advice
+from optuna_peppp.report.text import recommended_as_text, saved_as_text
+from optuna_peppp.studies.baseline import Baseline
 from optuna_peppp.visualization.drawing import require_plotly
 from optuna_peppp.visualization.frontier import draw
 from optuna_peppp.visualization.learned import plot_embeddings, plot_error_matrix
@@ -56,11 +58,11 @@ def as_page(
     from jinja2 import Environment
     from plotly.offline import get_plotlyjs
 
-    recommendation = prediction.recommend(memory_cap)
+    recommendation, baseline = prediction.recommend(memory_cap), Baseline.of(study)
     by_memory = np.argsort(prediction.memory, kind="stable")
     measured = by_memory[prediction.measured[by_memory]].tolist()
     figures = {
-        "frontier": draw(prediction, memory_cap),
+        "frontier": draw(prediction, memory_cap, baseline),
         "regret": plot_regret_history(study, prediction.space, prediction.cost),
         "embeddings": plot_embeddings(meta),
     }
@@ -88,6 +90,8 @@ def as_page(
         },
         tasks=len(meta.tasks),
         layers=layers,
+        saved=None if baseline is None else saved_as_text(recommendation, baseline),
+        advice=advice(prediction, recommendation, memory_cap),
         figures={name: _embedded(name, figure) for name, figure in figures.items()},
     )
 
@@ -101,7 +105,10 @@ def write_page(path: Path, page: str) -> None:
 
 def _embedded(name: str, figure: Any) -> str:
     """A figure for a page that holds plotly.js already and says what the figure shows."""
-    figure.update_layout(title=None, template="plotly_white", margin={"t": 40})
+    # The legend below, so that a narrow page leaves the figure its width.
+    legend = {"orientation": "h", "x": 0, "y": -0.25, "yanchor": "top"}
+    margin = {"t": 40, "l": 60, "r": 10}
+    figure.update_layout(title=None, template="plotly_white", margin=margin, legend=legend)
     content: str = figure.to_html(
         full_html=False,
         include_plotlyjs=False,

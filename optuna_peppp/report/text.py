@@ -75,7 +75,7 @@ def as_text(
         Text(),
         *([Text(f"Elsewhere, {', '.join(names)}.")] if names else ()),
         Text("Errors, and ± (a standard deviation), are those on this test set with this seed."),
-        Text(_saved(recommendation, baseline)),
+        Text(saved_as_text(recommendation, baseline)),
         *([] if layers is None else [Text(layers_as_text(layers))]),
         Text(
             f"With probability {recommendation.probability:.2f} no configuration"
@@ -244,7 +244,7 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
 
 
-def _saved(recommendation: Recommendation, baseline: Baseline | None) -> str:
+def saved_as_text(recommendation: Recommendation, baseline: Baseline | None) -> str:
     """What a recommendation saves against float32, and what it costs."""
     if baseline is None:
         return (
