@@ -109,10 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows.append({**row, **counted, "error": f"{result.error:.4f}"})
         results.table(rows)
         print(*rows[-1].values(), flush=True)
-    results.record(
-        {name: getattr(options, name) for name in ("data", "network", "image_size")}
-        | {"epochs": epochs, "batch_size": BATCH_SIZE, "seed": 0}
-    )
+    settings = {"network": options.network, "epochs": epochs, "batch_size": BATCH_SIZE, "seed": 0}
+    results.record({"data": data.name, "input": list(data.input_shape), **settings})
 
 
 if __name__ == "__main__":

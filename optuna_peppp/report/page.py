@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optuna_peppp.configurations.layers import Layers
+from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.files import replacing
 from optuna_peppp.prediction import RIGHT, Prediction
@@ -59,6 +60,7 @@ def as_page(
     from plotly.offline import get_plotlyjs
 
     recommendation, baseline = prediction.recommend(memory_cap), Baseline.of(study)
+    fixed = {name: values[0] for name, values in prediction.space.choices.items()}
     by_memory = np.argsort(prediction.memory, kind="stable")
     measured = by_memory[prediction.measured[by_memory]].tolist()
     figures = {
@@ -78,15 +80,15 @@ def as_page(
         recommended=recommended_as_text(prediction.cost, recommendation, memory_cap),
         probability=recommendation.probability,
         right=RIGHT,
-        names=prediction.space.names,
+        names=_varied(prediction.space),
         cost=prediction.cost.name,
         frontier=_rows(prediction, prediction.frontier.tolist(), recommendation.index),
         measured=_rows(prediction, measured, recommendation.index),
         size=len(prediction.space),
         settings={
             name.replace("_", " "): value
-            for name, value in settings.items()
-            if value is not None and name not in prediction.space.names
+            for name, value in {**fixed, **settings}.items()
+            if value is not None and name not in _varied(prediction.space)
         },
         tasks=len(meta.tasks),
         layers=layers,
@@ -107,7 +109,7 @@ def _embedded(name: str, figure: Any) -> str:
     """A figure for a page that holds plotly.js already and says what the figure shows."""
     # The legend below, so that a narrow page leaves the figure its width.
     legend = {"orientation": "h", "x": 0, "y": -0.25, "yanchor": "top"}
-    margin = {"t": 40, "l": 60, "r": 10}
+    margin = {"t": 40, "r": 10}
     figure.update_layout(title=None, template="plotly_white", margin=margin, legend=legend)
     content: str = figure.to_html(
         full_html=False,
@@ -125,13 +127,19 @@ def _rows(prediction: Prediction, indices: Iterable[int], chosen: int) -> list[d
     rows = []
     for index in indices:
         doubt = "" if prediction.measured[index] else f" ± {prediction.std[index]:.4f} predicted"
+        params = prediction.space.params(index)
         cells = [
-            *prediction.space.params(index).values(),
+            *(params[name] for name in _varied(prediction.space)),
             prediction.cost.format(prediction.memory[index]),
             f"{prediction.mean[index]:.4f}{doubt}",
         ]
         rows.append({"cells": cells, "chosen": index == chosen})
     return rows
+
+
+def _varied(space: ConfigurationSpace) -> list[str]:
+    """The names that have choices; all others are settings."""
+    return [name for name, values in space.choices.items() if len(values) > 1]
 
 
 def _past(meta: MetaModel) -> ErrorMatrix:

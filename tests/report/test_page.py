@@ -122,6 +122,22 @@ def page_of(
     )
 
 
+def test_what_has_no_choice_is_a_setting() -> None:
+    space = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1"], "format_b": ["1-6-9"]})
+    meta, study = MetaModel.cold(space), optuna.create_study(directions=["minimize"] * 2)
+    study.add_trial(
+        create_trial(
+            params=space.params(0),
+            distributions=dict(space.distributions()),
+            values=[0.25, 1e6],
+        )
+    )
+    prediction = predict(study, meta, [1e6, 2e6])
+    page = Page(as_page(study, meta, prediction, title="t", settings={"epochs": 6}))
+    assert page.rows[0] == ["format_a", "memory", "error"]
+    assert page.rows[-2:] == [["format b", "1-6-9"], ["epochs", "6"]]
+
+
 def test_an_assignment_is_a_strip_by_depth() -> None:
     low, high, mixed = (Layer(name, n, 1, {}, n % 2, 1) for n, name in enumerate("abc"))
     sites = low, high, replace(mixed, low=1, ruled=2), Layer("d", 3, 9, {}, 0, 0)
