@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from typer.testing import Result
@@ -41,6 +42,16 @@ def test_an_assignment_is_told_and_written(
     weights = {layer["formats"]["weights"] for layer in content["parameters"].values()}
     assert weights == {"1-3-1"}
     assert 'id="layers"' in page.read_text(encoding="utf-8")
+
+    def gone(*_: object) -> NoReturn:
+        raise FileNotFoundError("no such data set")
+
+    monkeypatch.setattr(Experiment, "load", gone)
+    without = invoke("recommend", *storage)
+    assert "Which layers are low is not told" in without.stderr
+    lines = told.stdout.splitlines()
+    assert without.stdout.splitlines() == [x for x in lines if not x.startswith("Its groups")]
+    assert "no such data set" in invoke("recommend", *storage, "--export", export, code=2).stderr
 
 
 def test_other_studies_have_no_assignment_to_write(
