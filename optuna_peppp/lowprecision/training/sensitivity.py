@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from typing import Any, Final
 
 import torch
@@ -84,9 +85,16 @@ def sensitivity_order(
     *,
     seed: int = 0,
 ) -> str:
-    """The order that demotes the least sensitive group first, for a rule's ``order``.
+    """The order that demotes first what changes the training least for what it saves.
 
+    Groups are sorted by their sensitivity, divided by the numbers that memory keeps of them.
     Arguments, cost and errors are those of :func:`sensitivities`.
     """
     found = sensitivities(model, inputs, targets, loss, recipe, seed=seed)
-    return "-".join(map(str, sorted(range(len(found)), key=lambda group: (found[group], group))))
+    kept = groups(model, (inputs,), recipe.sites).kept
+
+    def harm(group: int) -> tuple[float, int]:
+        change = found[group]
+        return change and (change / kept[group] if kept[group] else inf), group
+
+    return "-".join(map(str, sorted(range(len(found)), key=harm)))
