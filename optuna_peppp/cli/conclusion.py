@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from optuna_peppp.cli.output import show
 
 if TYPE_CHECKING:
+    from optuna_peppp.configurations.layers import Layers
     from optuna_peppp.prediction import Prediction
     from optuna_peppp.studies.baseline import Baseline
 
@@ -44,6 +45,7 @@ def report(
     memory_cap: str | None,
     json_file: Path | None,
     *more: Callable[[], None],
+    layers: Layers | None = None,
 ) -> None:
     """Prints the prediction and the recommendation, then writes them as JSON.
 
@@ -53,12 +55,13 @@ def report(
         memory_cap: For the recommendation.
         json_file: The file, written whole or not at all, or None.
         more: What writes further files; one that cannot be written keeps none from the others.
+        layers: Of the recommendation, where it is a precision assignment.
     """
     from optuna_peppp.files import replacing
     from optuna_peppp.report.text import as_json, as_text
 
     recommendation = prediction.recommend(memory_cap)
-    show(as_text(prediction, recommendation, memory_cap, baseline))
+    show(as_text(prediction, recommendation, memory_cap, baseline, layers))
 
     def write() -> None:
         if json_file is not None:

@@ -265,3 +265,26 @@ Json = Annotated[
         help="Write all configurations, frontier and recommendation here too.",
     ),
 ]
+
+
+def _can_be_drawn(path: Path | None) -> Path | None:
+    """Refuses a page that could not be drawn or written, before anything is trained."""
+    if path is not None:
+        from optuna_peppp.visualization.drawing import require_plotly
+
+        try:
+            require_plotly()
+        except ImportError as problem:
+            raise typer.BadParameter(str(problem)) from problem
+    return in_a_folder(path)
+
+
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        dir_okay=False,
+        callback=_can_be_drawn,
+        help="Write one page of HTML with tables and figures here, to read without a network.",
+    ),
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +23,7 @@ from optuna_peppp.cli.options import (
     NetworkOption,
     OptimizerOption,
     Rank,
+    Report,
     RoundingOption,
     ScheduleOption,
     Seed,
@@ -35,7 +36,6 @@ from optuna_peppp.cli.options import (
     TrainOption,
     WeightDecay,
     Width,
-    in_a_folder,
     integer,
     number,
 )
@@ -43,19 +43,8 @@ from optuna_peppp.cli.output import INTERRUPTED, clear_errors, clear_warnings, e
 from optuna_peppp.configurations.architecture import usual_optimizer
 
 if TYPE_CHECKING:
+    from optuna_peppp.configurations.layers import Layers
     from optuna_peppp.prediction import Prediction
-
-
-def _can_be_drawn(path: Path | None) -> Path | None:
-    """Refuses a page that could not be drawn or written, before anything is trained."""
-    if path is not None:
-        from optuna_peppp.visualization.drawing import require_plotly
-
-        try:
-            require_plotly()
-        except ImportError as problem:
-            raise typer.BadParameter(str(problem)) from problem
-    return in_a_folder(path)
 
 
 @app.command(
@@ -119,15 +108,7 @@ def tune(
         ),
     ] = True,
     json_file: Json = None,
-    page: Annotated[
-        Path | None,
-        typer.Option(
-            "--report",
-            dir_okay=False,
-            callback=_can_be_drawn,
-            help="Write one page of HTML with tables and figures here, to read without a network.",
-        ),
-    ] = None,
+    page: Report = None,
 ) -> None:
     """Find the error-memory frontier of a data set with a few trainings.
 
@@ -163,6 +144,7 @@ def tune(
         )
         from optuna_peppp.lowprecision import Experiment
         from optuna_peppp.lowprecision.training.devices import use_threads
+        from optuna_peppp.lowprecision.training.layers import layers_of
         from optuna_peppp.studies.tuning import TrainingsFailed, Tuning
         from optuna_peppp.threads import chosen_threads
 
@@ -198,7 +180,7 @@ def tune(
         # A cap that no configuration meets is refused before anything is trained.
         tuning.predict().recommend(memory_cap)
 
-        def write(prediction: Prediction) -> None:
+        def write(prediction: Prediction, layers: Layers | None) -> None:
             """Writes the page, if it was asked for and there is something to show."""
             if page is None or not prediction.measured.any():
                 return
@@ -221,13 +203,16 @@ def tune(
                 title=f"{network} on {data}: error and memory",
                 settings=settings,
                 memory_cap=memory_cap,
+                layers=layers,
             )
             write_page(page, content)
 
         def conclude() -> None:
             """Tells what the measurements tell, in every form that was asked for."""
             prediction = tuning.predict()
-            report(prediction, tuning.baseline, memory_cap, json_file, lambda: write(prediction))
+            layers = layers_of(experiment, prediction.recommend(memory_cap).params)
+            more = partial(write, prediction, layers)
+            report(prediction, tuning.baseline, memory_cap, json_file, more, layers=layers)
             echo(next_step(prediction, storage, study_name), err=True)
 
         try:
@@ -249,22 +234,3 @@ def tune(
             conclude()
             raise typer.Exit(1) from None
         conclude()
-
-
-@app.command(
-    epilog="Example: `optuna-peppp recommend --storage sqlite:///tune.db --memory-cap 2.8MB`"
-)
-def recommend(
-    storage: Annotated[str, typer.Option(help="Where `tune` kept the study.")],
-    study_name: StudyName = "tune",
-    memory_cap: MemoryCap = None,
-    json_file: Json = None,
-) -> None:
-    """Print the frontier and the recommendation of a study that `tune` stored. Trains nothing."""
-    with clear_errors(), clear_warnings():
-        check_size("--memory-cap", memory_cap)
-
-        from optuna_peppp.studies.tuning import Tuning
-
-        tuning = Tuning.load(storage, study_name)
-        report(tuning.predict(), tuning.baseline, memory_cap, json_file)

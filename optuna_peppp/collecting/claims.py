@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import UpdateFinishedTrialError
@@ -51,10 +52,12 @@ class Claim:
     Attributes:
         key: The measurement.
         trial: The storage's identifier of the running trial.
+        made: The completed trial of the same training, where there is one.
     """
 
     key: Key
     trial: int
+    made: FrozenTrial | None = None
 
 
 class Claims:
@@ -88,27 +91,34 @@ class Claims:
                 by_state[trial.state].setdefault((index, seed), trial)
         return held
 
-    def take(self, planned: Collection[Key], attributes: Mapping[str, Any]) -> Claim | None:
+    def take(
+        self,
+        planned: Collection[Key],
+        attributes: Mapping[str, Any],
+        after: Mapping[Key, Key] = MappingProxyType({}),
+    ) -> Claim | None:
         """Claims the first of the planned measurements that is neither made nor being made.
 
         Args:
             planned: The measurements, the first to be made first.
             attributes: What is to be told of the trial at once.
+            after: Of measurements that are the training of another, that one: they wait for it.
 
         Returns:
-            The claim, or None where everything is made or being made.
+            The claim, or None where everything is made, being made, or waits for what is.
         """
         while True:
             held = self.held()
             living = {trial.number for trial in self._watch.living(held.running.values())}
             running = {key for key, trial in held.running.items() if trial.number in living}
             taken = held.complete.keys() | running
-            free = next((key for key in planned if key not in taken), None)
+            ready = (key for key in planned if after.get(key, key) not in running)
+            free = next((key for key in ready if key not in taken), None)
             if free is None:
                 return None
             claim = self._claim(free, attributes)
             if claim is not None:
-                return claim
+                return replace(claim, made=held.complete.get(after.get(free, free)))
 
     def alive(self, claim: Claim) -> AbstractContextManager[None]:
         """Shows signs of life on a claim while the block of this context runs."""

@@ -35,6 +35,10 @@ MORE: Final = (
 )
 """The columns behind the error and the memory: how each row was measured."""
 
+_ASSIGNED: Final = ("low_ratio", "promoted", "same_as")
+"""The columns of precision assignments: the share of numbers that were low in the end, how many
+tensors were promoted, and, of a copy, the configuration that was measured."""
+
 COLUMNS: Final = columns_of((*FORMAT_NAMES, "learning_rate"), more=MORE)
 """The columns of an exported corpus of the paper's configurations."""
 
@@ -66,7 +70,9 @@ def export(measurements: Sequence[Measurement], storage: str, path: Path) -> int
             fields = _fields(task.settings, held[key])
             rows.append(Row(path, len(rows) + 2, fields, *held[key].values))
     if rows:
-        columns = columns_of(tuple(names), more=[name for name in MORE if name not in names])
+        more = [name for name in MORE if name not in names]
+        more += [name for name in _ASSIGNED if any(name in row.fields for row in rows)]
+        columns = columns_of(tuple(names), more=more)
         CorpusTable(list(columns), [*names], rows).write(path)
     return len(rows)
 

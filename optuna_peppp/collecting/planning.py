@@ -29,6 +29,7 @@ class Measurement:
         space: What is tuned.
         index: The configuration.
         memory: What it needs, in bytes.
+        same_as: The first configuration that is the same training; None where it is its own.
     """
 
     experiment: Experiment
@@ -37,6 +38,7 @@ class Measurement:
     space: ConfigurationSpace
     index: int
     memory: int
+    same_as: int | None = None
 
     @property
     def params(self) -> dict[str, Value]:
@@ -86,6 +88,8 @@ def plan(
     Raises:
         ValueError: ``fraction`` is out of range, or ``space`` tunes something else.
     """
+    from optuna_peppp.lowprecision.training.same import classes_of
+
     formats = {*RECIPE_NAMES}
     if not names_formats(space.names) or not {*space.names} - formats <= {*TUNABLE}:
         raise ValueError(
@@ -100,10 +104,15 @@ def plan(
     for experiment in (replace(one, **fixed) for one in experiments):  # type: ignore[arg-type]
         experiment.check(tuned)
         (name, size), memory = experiment.task, experiment.memory(tuned)
+        classes = classes_of(experiment, tuned)
+        same = range(len(tuned)) if classes is None else classes.tolist()
         # Who measures reads it again, when its turn has come.
         experiment.release()
         rows.append(
-            [Measurement(experiment, name, size, tuned, j, int(memory[j])) for j in indices]
+            [
+                Measurement(experiment, name, size, tuned, j, int(memory[j]), same[j])
+                for j in indices
+            ]
         )
     if fraction is None:
         return [measurement for row in rows for measurement in row]

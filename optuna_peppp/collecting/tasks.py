@@ -40,6 +40,18 @@ class Task:
     planned: dict[Key, Measurement]
     settings: dict[str, Any]
 
+    @property
+    def copies(self) -> dict[Key, Key]:
+        """Of what is the training of another that comes first in the plan, that one."""
+        first: dict[tuple[int | None, int], Key] = {}
+        copies: dict[Key, Key] = {}
+        for key, measurement in self.planned.items():
+            if measurement.same_as is not None:
+                made = first.setdefault((measurement.same_as, measurement.experiment.seed), key)
+                if made != key:
+                    copies[key] = made
+        return copies
+
 
 def start(plan: Plan, storage: str, worker: str, pace: Pace | None = None) -> list[Task]:
     """The tasks of a plan, to be measured; storage and studies are made where there are none.

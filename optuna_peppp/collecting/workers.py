@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from typing import Final
 
 from optuna_peppp.collecting.claims import Claim
 from optuna_peppp.collecting.planning import Measurement, Plan, by_study
@@ -88,11 +89,12 @@ def _work(tasks: Sequence[Task], pace: Pace) -> Iterator[bool]:
     from optuna_peppp.lowprecision.training.devices import provenance
 
     remaining = list(tasks)
+    copies = {task: task.copies for task in tasks}
     while remaining:
         # From the first on: what a worker that died left behind comes first, too.
         for task in tuple(remaining):
             device = next(iter(task.planned.values())).experiment.device
-            claim = task.claims.take(task.planned, provenance(device))
+            claim = task.claims.take(task.planned, provenance(device), copies[task])
             if claim is not None:
                 yield _measure(task, claim)
                 break
@@ -106,13 +108,24 @@ def _work(tasks: Sequence[Task], pace: Pace) -> Iterator[bool]:
                 yield False
 
 
+_COPIED: Final = ("diverged", "seconds", "device", "torch", "low_ratio", "promoted")
+"""What is told of a measurement that is told of its copies, too."""
+
+
 def _measure(task: Task, claim: Claim) -> bool:
-    """Whether the measurement counts."""
+    """Whether the measurement counts; that of a training that was made is a copy."""
     measurement = task.planned[claim.key]
+    if claim.made is not None:
+        params = " / ".join(map(str, claim.made.params.values()))
+        made = claim.made.user_attrs
+        told = {name: made[name] for name in _COPIED if name in made} | {"same_as": params}
+        return task.claims.complete(claim, (claim.made.values[0], float(measurement.memory)), told)
     before = time.perf_counter()
     with task.claims.alive(claim):
         result = measurement.experiment.measure(measurement.params)
     told = {"diverged": result.diverged, "seconds": time.perf_counter() - before}
+    if result.low_ratio is not None:
+        told |= {"low_ratio": result.low_ratio, "promoted": len(result.promoted)}
     return task.claims.complete(claim, (result.error, float(measurement.memory)), told)
 
 

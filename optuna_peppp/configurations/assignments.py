@@ -19,10 +19,11 @@ from optuna_peppp.configurations.formats import Format
 from optuna_peppp.configurations.sites import Groups
 from optuna_peppp.text import quoted
 
-ORDERS: Final = ("decreasing", "increasing", "operator")
-"""Orders of demotion, besides ``random-SEED``."""
+ORDERS: Final = ("decreasing", "increasing", "saved", "operator")
+"""Orders of demotion, besides ``random-SEED`` and groups by number."""
 
 _RANDOM: Final = re.compile(r"random-(\d{1,9})", re.ASCII)
+_NUMBERS: Final = re.compile(r"\d+(-\d+)*", re.ASCII)
 _SHARE: Final = 1e-12
 """Rounding of a share: what falls short of it by less has reached it."""
 
@@ -37,7 +38,10 @@ class Rule:
         high: The higher format.
         demotion: Groups are demoted, taken out of the higher format, until these hold at least so
             large a share of all numbers: 0 demotes none, 1 all.
-        order: In which order: ``"decreasing"`` or ``"increasing"`` size, ``"random-SEED"``; or
+        order: In which order: ``"decreasing"`` or ``"increasing"`` size, ``"random-SEED"``,
+            ``"saved"``, those first that save most of what is kept; or all groups by their
+            numbers, the first to be demoted first, such as ``"2-0-1"``, as
+            :func:`~optuna_peppp.lowprecision.sensitivity_order` measures them; or
             ``"operator"``, which demotes tensor by tensor, whatever ``demotion``, what products
             read and the gradients of what they give, but for the first and the last (HFP8, Sun et
             al., 2019).
@@ -64,17 +68,21 @@ class Rule:
                 "promotion must be a share above 0, such as 0.01, or None for none; got "
                 f"{self.promotion!r}"
             )
-        if self.order not in ORDERS and not _is_random(self.order):
+        if self.order not in ORDERS and not _is_order(self.order):
             raise ValueError(
-                f"order must be one of {', '.join(ORDERS)} or random-SEED, such as random-0; got "
-                f"{quoted(self.order)}"
+                f"order must be one of {', '.join(ORDERS)}, random-SEED, such as random-0, or the "
+                f"numbers of all groups, such as 2-0-1; got {quoted(self.order)}"
             )
 
     def of(self, groups: Groups) -> Assignment:
-        """The assignment of a network's tensors."""
+        """The assignment of a network's tensors.
+
+        Raises:
+            ValueError: The order needs what the groups do not tell, or names others.
+        """
         if self.order == "operator":
             return _by_operator(groups)
-        low = demoted(groups.sizes, self.demotion, self.order)
+        low = demoted(groups.sizes, self.demotion, self.order, groups.kept)
         sites = frozenset(n for n, site in enumerate(groups.sites) if site.group in low)
         parameters = groups.parameters.items()
         return Assignment(
@@ -120,15 +128,24 @@ class Assignment:
         return total
 
 
-def demoted(sizes: Sequence[int], demotion: float, order: str = "decreasing") -> frozenset[int]:
+def demoted(
+    sizes: Sequence[int],
+    demotion: float,
+    order: str = "decreasing",
+    kept: Sequence[int] = (),
+) -> frozenset[int]:
     """The groups to demote: the first in an order that hold a share of all numbers.
 
     Args:
         sizes: Numbers of every group.
         demotion: The share to reach.
         order: As for :class:`Rule`, but for ``"operator"``; of equal sizes the first comes first.
+        kept: Numbers of every group that memory keeps, for ``"saved"``.
+
+    Raises:
+        ValueError: ``kept`` is missing, or the order is not of these groups.
     """
-    order_of = _ordered(sizes, order)
+    order_of = _ordered(sizes, order, kept)
     reached, total, taken = 0, sum(sizes), []
     for group in order_of:
         if reached >= (demotion - _SHARE) * total:
@@ -147,17 +164,32 @@ def share(sizes: Sequence[int], groups: frozenset[int]) -> float:
     return sum(sizes[group] for group in groups) / sum(sizes)
 
 
-def _ordered(sizes: Sequence[int], order: str) -> list[int]:
+def _ordered(sizes: Sequence[int], order: str, kept: Sequence[int]) -> list[int]:
     groups = range(len(sizes))
+    if _NUMBERS.fullmatch(order):
+        numbers = [*map(int, order.split("-"))]
+        if sorted(numbers) != [*groups]:
+            raise ValueError(
+                f"order must name every group from 0 to {len(sizes) - 1} once; got {quoted(order)}"
+            )
+        return numbers
     if match := _RANDOM.fullmatch(order):
         permutation: list[int] = np.random.default_rng(int(match[1])).permutation(groups).tolist()
         return permutation
+    if order == "saved":
+        if len(kept) != len(sizes):
+            raise ValueError(
+                "order 'saved' needs to know what memory keeps of every group; take groups that "
+                "optuna_peppp.lowprecision.groups found"
+            )
+        return sorted(groups, key=lambda group: (-kept[group], group))
     sign = 1 if order == "increasing" else -1
     return sorted(groups, key=lambda group: (sign * sizes[group], group))
 
 
-def _is_random(order: object) -> bool:
-    return isinstance(order, str) and _RANDOM.fullmatch(order) is not None
+def _is_order(order: object) -> bool:
+    ways = _RANDOM, _NUMBERS
+    return isinstance(order, str) and any(way.fullmatch(order) for way in ways)
 
 
 def _by_operator(groups: Groups) -> Assignment:

@@ -28,6 +28,9 @@ class Cost:
             (``"s"``, ``"ms"``), joules (``"J"``), watt hours (``"Wh"``), ``"FLOP"`` and counts
             (``""``) are printed with the prefix that fits, and read with any; any other stands
             for itself.
+        most: Shape (d,), what every configuration may come to, where a training may need more than
+            ``values`` tell, as precision assignments that promote do; caps of measurements heed it.
+            None where they tell all.
 
     Raises:
         ValueError: The name is no text, or blank, or the unit is no text.
@@ -40,6 +43,7 @@ class Cost:
     values: ArrayLike
     name: str = "memory"
     unit: str = "B"
+    most: ArrayLike | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and self.name.strip()):
@@ -79,12 +83,23 @@ class Cost:
                 f"{space.params(index)}, is {array[index]}"
             )
         array.flags.writeable = False
-        return replace(cost, values=array)
+        most = array if cost.most is None else np.array(cost.most, dtype=np.float64)
+        if most.shape != array.shape or not (most >= array).all():
+            raise ValueError(
+                f"most must have shape ({len(space)},) and nowhere be less than the {cost.name} "
+                f"itself; got {cost.most!r}"
+            )
+        return replace(cost, values=array, most=most)
 
     @property
     def array(self) -> NDArray[np.float64]:
         """The values as an array of shape (d,)."""
         return np.asarray(self.values, dtype=np.float64)
+
+    @property
+    def upper_bound(self) -> NDArray[np.float64]:
+        """What every configuration may come to, an array of shape (d,)."""
+        return self.array if self.most is None else np.asarray(self.most, dtype=np.float64)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """The values, wherever numpy is given the cost."""

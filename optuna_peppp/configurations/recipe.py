@@ -41,6 +41,7 @@ class Recipe(Mapping[Role | Kept, Format]):
         small: Tensors of fewer numbers keep their optimizer state (``momentum``) in float32.
         transient_gradients: Whether the update runs as soon as a weight gradient arrives, so that
             memory holds one tensor's at a time.
+        scaled_gradients: Whether weight gradients are rounded while they carry the loss scale.
         rule: Which weights, activations and gradients of activations have a higher format than
             that of their role; None for none.
         sites: Whose outputs are activations and rounded: those of ``"modules"``, or, with
@@ -63,6 +64,7 @@ class Recipe(Mapping[Role | Kept, Format]):
     exemptions: tuple[Exemption, ...] = ()
     small: int = 0
     transient_gradients: bool = False
+    scaled_gradients: bool = False
     rule: Rule | None = None
     sites: Sites = "modules"
 
@@ -254,8 +256,8 @@ class Recipe(Mapping[Role | Kept, Format]):
         return hash(self._key())
 
     def _key(self) -> tuple[object, ...]:
-        rest = self.exemptions, self.small, self.transient_gradients, self.rule, self.sites
-        return tuple(self.formats.items()), self.stochastic, self.loss_scale, *rest
+        rest = self.small, self.transient_gradients, self.scaled_gradients, self.rule, self.sites
+        return tuple(self.formats.items()), self.stochastic, self.loss_scale, self.exemptions, *rest
 
     def rounds_state(self, numbers: int) -> bool:
         """Whether the optimizer state of a tensor of so many numbers is rounded.

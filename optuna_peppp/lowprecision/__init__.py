@@ -15,6 +15,7 @@ from optuna_peppp.lowprecision.simulation.saving import packed_saved_tensors
 from optuna_peppp.lowprecision.training.experiment import Experiment
 from optuna_peppp.lowprecision.training.loop import TrainingResult, train
 from optuna_peppp.lowprecision.training.own_loop import low_precision, training_step
+from optuna_peppp.lowprecision.training.sensitivity import sensitivities, sensitivity_order
 
 __all__ = [
     "Experiment",
@@ -34,6 +35,8 @@ __all__ = [
     "memory_vector",
     "packed_saved_tensors",
     "quantize",
+    "sensitivities",
+    "sensitivity_order",
     "train",
     "training_memory",
     "training_step",

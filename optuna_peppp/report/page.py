@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from optuna_peppp.configurations.layers import Layers
+from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.files import replacing
 from optuna_peppp.prediction import RIGHT, Prediction
-from optuna_peppp.report.text import recommended_as_text
+from optuna_peppp.report.advice import advice
+from optuna_peppp.report.text import recommended_as_text, saved_as_text
+from optuna_peppp.studies.baseline import Baseline
 from optuna_peppp.visualization.drawing import require_plotly
 from optuna_peppp.visualization.frontier import draw
 from optuna_peppp.visualization.learned import plot_embeddings, plot_error_matrix
@@ -32,6 +36,7 @@ def as_page(
     title: str,
     settings: Mapping[str, object],
     memory_cap: str | None = None,
+    layers: Layers | None = None,
 ) -> str:
     """Recommendation, measurements, frontier and what was learned from, in text and figures.
 
@@ -44,6 +49,7 @@ def as_page(
         title: What was tuned.
         settings: What the measurements share; None is left out, and what was tuned.
         memory_cap: The most that the recommended configuration may need, as its user wrote it.
+        layers: Those of the recommended configuration, where it is a precision assignment.
 
     Raises:
         ImportError: plotly or Jinja is not installed.
@@ -53,11 +59,12 @@ def as_page(
     from jinja2 import Environment
     from plotly.offline import get_plotlyjs
 
-    recommendation = prediction.recommend(memory_cap)
+    recommendation, baseline = prediction.recommend(memory_cap), Baseline.of(study)
+    fixed = {name: values[0] for name, values in prediction.space.choices.items()}
     by_memory = np.argsort(prediction.memory, kind="stable")
     measured = by_memory[prediction.measured[by_memory]].tolist()
     figures = {
-        "frontier": draw(prediction, memory_cap),
+        "frontier": draw(prediction, memory_cap, baseline),
         "regret": plot_regret_history(study, prediction.space, prediction.cost),
         "embeddings": plot_embeddings(meta),
     }
@@ -73,17 +80,20 @@ def as_page(
         recommended=recommended_as_text(prediction.cost, recommendation, memory_cap),
         probability=recommendation.probability,
         right=RIGHT,
-        names=prediction.space.names,
+        names=_varied(prediction.space),
         cost=prediction.cost.name,
         frontier=_rows(prediction, prediction.frontier.tolist(), recommendation.index),
         measured=_rows(prediction, measured, recommendation.index),
         size=len(prediction.space),
         settings={
             name.replace("_", " "): value
-            for name, value in settings.items()
-            if value is not None and name not in prediction.space.names
+            for name, value in {**fixed, **settings}.items()
+            if value is not None and name not in _varied(prediction.space)
         },
         tasks=len(meta.tasks),
+        layers=layers,
+        saved=None if baseline is None else saved_as_text(recommendation, baseline),
+        advice=advice(prediction, recommendation, memory_cap),
         figures={name: _embedded(name, figure) for name, figure in figures.items()},
     )
 
@@ -97,7 +107,10 @@ def write_page(path: Path, page: str) -> None:
 
 def _embedded(name: str, figure: Any) -> str:
     """A figure for a page that holds plotly.js already and says what the figure shows."""
-    figure.update_layout(title=None, template="plotly_white", margin={"t": 40})
+    # The legend below, so that a narrow page leaves the figure its width.
+    legend = {"orientation": "h", "x": 0, "y": -0.25, "yanchor": "top"}
+    margin = {"t": 40, "r": 10}
+    figure.update_layout(title=None, template="plotly_white", margin=margin, legend=legend)
     content: str = figure.to_html(
         full_html=False,
         include_plotlyjs=False,
@@ -114,13 +127,19 @@ def _rows(prediction: Prediction, indices: Iterable[int], chosen: int) -> list[d
     rows = []
     for index in indices:
         doubt = "" if prediction.measured[index] else f" ± {prediction.std[index]:.4f} predicted"
+        params = prediction.space.params(index)
         cells = [
-            *prediction.space.params(index).values(),
+            *(params[name] for name in _varied(prediction.space)),
             prediction.cost.format(prediction.memory[index]),
             f"{prediction.mean[index]:.4f}{doubt}",
         ]
         rows.append({"cells": cells, "chosen": index == chosen})
     return rows
+
+
+def _varied(space: ConfigurationSpace) -> list[str]:
+    """The names that have choices; all others are settings."""
+    return [name for name, values in space.choices.items() if len(values) > 1]
 
 
 def _past(meta: MetaModel) -> ErrorMatrix:

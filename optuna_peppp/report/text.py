@@ -15,6 +15,7 @@ from rich.text import Text
 
 from optuna_peppp.configurations.cost import Cost
 from optuna_peppp.configurations.hardware import FORMAT_NAMES
+from optuna_peppp.configurations.layers import Layers
 from optuna_peppp.configurations.space import Value
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.corpora.table import CorpusTable
@@ -47,6 +48,7 @@ def as_text(
     recommendation: Recommendation,
     memory_cap: str | None = None,
     baseline: Baseline | None = None,
+    layers: Layers | None = None,
 ) -> Group:
     """What was measured, the frontier and the recommendation: a table by growing memory.
 
@@ -55,6 +57,7 @@ def as_text(
         recommendation: Which of them to use; marked in the table.
         memory_cap: The cap it was made for, as its user wrote it.
         baseline: The same training in float32, where it was measured.
+        layers: Those of the recommendation, where it is a precision assignment.
     """
     indices = np.union1d(np.flatnonzero(prediction.measured), prediction.frontier)
     indices = indices[np.argsort(prediction.memory[indices], kind="stable")]
@@ -72,7 +75,8 @@ def as_text(
         Text(),
         *([Text(f"Elsewhere, {', '.join(names)}.")] if names else ()),
         Text("Errors, and ± (a standard deviation), are those on this test set with this seed."),
-        Text(_saved(recommendation, baseline)),
+        Text(saved_as_text(recommendation, baseline)),
+        *([] if layers is None else [Text(layers_as_text(layers))]),
         Text(
             f"With probability {recommendation.probability:.2f} no configuration"
             f"{' within the cap' if memory_cap else ''} has an error lower by more than {RIGHT:g}."
@@ -112,6 +116,20 @@ def recommended_as_text(
         f"{printable(cost.format(recommendation.memory))}, "
         f"error {recommendation.error:.4f} "
         f"({'measured' if recommendation.measured else 'predicted'})"
+    )
+
+
+def layers_as_text(layers: Layers) -> str:
+    """Which groups of layers are low, in a line: a letter for each."""
+    shares = layers.shares
+    letters = {None: "-", 0.0: "H", 1.0: "l"}
+    told = [f"l low ({printable(layers.low)})", f"H high ({printable(str(layers.rule.high))})"]
+    told += ["m mixed"] * any(letters.get(share, "m") == "m" for share in shares)
+    told += ["- neither"] * (None in shares)
+    return (
+        f"Its groups of layers, input first, {', '.join(told)}: "
+        f"{''.join(letters.get(share, 'm') for share in shares)}; "
+        f"{layers.ratio:.0%} of all numbers are low."
     )
 
 
@@ -226,7 +244,7 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
 
 
-def _saved(recommendation: Recommendation, baseline: Baseline | None) -> str:
+def saved_as_text(recommendation: Recommendation, baseline: Baseline | None) -> str:
     """What a recommendation saves against float32, and what it costs."""
     if baseline is None:
         return (

@@ -291,10 +291,10 @@ class PEPPPSampler(BaseSampler):
 
 def _feasible(cost: Cost, cap: str | float | None) -> NDArray[np.bool_]:
     """Shape (d,), true where a configuration may be measured."""
-    feasible: NDArray[np.bool_] = cost.array <= cost.parse(cap)
+    feasible: NDArray[np.bool_] = cost.upper_bound <= cost.parse(cap)
     if not feasible.any():
         raise ValueError(
             "measurement_cap must leave a configuration to measure, of which the smallest needs "
-            f"{cost.format(cost.array.min())}; got {cap!r}"
+            f"{cost.format(cost.upper_bound.min())}; got {cap!r}"
         )
     return feasible

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
 
 from optuna_peppp.choices import Strategy
+from optuna_peppp.configurations.cost import Cost
 from optuna_peppp.configurations.hardware import RECIPE_NAMES
 from optuna_peppp.configurations.names import TUNABLE
 from optuna_peppp.meta.model import MetaModel
@@ -196,16 +197,20 @@ class Tuning:
             TrainingsFailed: ``GIVE_UP_AFTER`` trainings failed one after another.
             KeyboardInterrupt: Ctrl-C, once what was running is free for others.
         """
+        cost = Cost(self.memory)
+        if measurement_cap is not None and "promotion" in self.meta.space.names:
+            most = [usage.upper_bound for usage in experiment.usages(self.meta.space)]
+            cost = Cost(self.memory, most=most)
         self.study.sampler = PEPPPSampler(
             self.meta,
-            self.memory,
+            cost,
             strategy=strategy,
             measurement_cap=measurement_cap,
             classes=self.classes,
             seed=seed,
         )
         cap = np.inf if measurement_cap is None else parse_size(measurement_cap)
-        wanted = self.memory <= cap
+        wanted = cost.upper_bound <= cap
         if self.classes is not None:  # of one training, one configuration
             wanted &= self.classes == np.arange(len(wanted))
         turns = Turns(self.study, self.meta.space, wanted, trials, self.pace)
@@ -229,6 +234,11 @@ class Tuning:
     def baseline(self) -> Baseline | None:
         """What the study's experiment reaches in float32, None where it was not measured."""
         return Baseline.of(self.study)
+
+    def settings(self) -> dict[str, Any]:
+        """What all its measurements share, as of :meth:`Experiment.settings`."""
+        stored = self.study.user_attrs[_ATTRIBUTE]
+        return Memo.parse(stored, f"study {self.study.study_name!r}").experiment
 
     def predict(self) -> Prediction:
         """What the study's measurements tell about every configuration."""

@@ -5,11 +5,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from benchmarks.assignments import __main__ as command
-from benchmarks.assignments import frontier, graphs
+from benchmarks.assignments import faithful, frontier, graphs
 from benchmarks.assignments.anchors import anchors
 from benchmarks.harness.script import RESULTS
+from optuna_peppp.configurations.layers import Layers
+from optuna_peppp.configurations.loss_scale import DynamicLossScale
+from optuna_peppp.lowprecision import groups
 
 
 def test_all_anchors_hold(
@@ -49,6 +54,18 @@ def test_the_frontier_by_hand() -> None:
     assert (row["uniform"], row["with mixed"]) == ("0.5350", "0.6100")
     assert row["mixed on the frontier"] == "1 of 3"
     assert row["which"] == "1-3-1/1-4-3 0.4 decreasing"
+
+
+def test_the_settings_of_the_second_paper() -> None:
+    rules = dict(faithful.rules())
+    assert len(rules) == 15  # as in the paper's figures 4 and 10 to 12, and without promotion
+    low = faithful.recipe(rules["0.3 promoted"], 391)  # type: ignore[arg-type]
+    layer = groups(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), torch.empty(3, 4))
+    told = {x.name: dict(x.formats) for x in Layers.of(low, layer, {}).sites}
+    # Of groups of 64, 68 and 12 numbers the second alone; input and logits follow theirs.
+    assert told["1"] == {"activations": "1-4-3b4", "activation_gradients": "1-5-2"}
+    assert told["(input)"] == told["2"] == dict.fromkeys(told["1"], "1-6-9")
+    assert low.loss_scale == DynamicLossScale(2.0**16, interval=391)
 
 
 def test_configurations_are_told_apart_by_name() -> None:

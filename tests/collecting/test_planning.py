@@ -135,3 +135,11 @@ def test_two_experiments_of_one_name_are_refused(tmp_path: Path) -> None:
         # Repeats that are none would be averaged.
         with pytest.raises(ValueError, match="those of plain3 tiny are of two: name every data"):
             by_study(plan([experiment(tmp_path), other], SPACE, [0]))
+
+
+def test_assignments_that_are_one_training_are_told(tmp_path: Path) -> None:
+    space = ConfigurationSpace.assignments(("1-3-1", "1-3-2"), demotion=(0.0, 0.5, 1.0))
+    planned = plan([experiment(tmp_path)], space, range(6))
+    # Where nothing is demoted, the lower format does not matter.
+    assert [m.same_as for m in planned] == [0, 1, 2, 0, 4, 5]
+    assert [m.same_as for m in plan([experiment(tmp_path)], SPACE, range(2))] == [0, 1]

@@ -124,6 +124,64 @@ def test_only_what_is_missing_is_measured(storage: str, trainings: Trainings) ->
     assert len(states(storage, "plain3 other")) == 1
 
 
+def test_what_is_one_training_is_measured_once(
+    tmp_path: Path, storage: str, trainings: Trainings
+) -> None:
+    # Of the eight, the last three are the training of the second.
+    plan = [replace(m, same_as=1 if m.index > 4 else m.index) for m in [*planned(1), *planned(0)]]
+    assert collect(plan[5:6], storage) == 1  # alone it is measured
+    trainings.made.clear()
+    assert collect(plan, storage) == 15
+    assert trainings.made == [(index, seed) for seed in (1, 0) for index in range(5)]
+    path = tmp_path / "corpus.csv"
+    export(plan, storage, path)
+    with path.open(newline="") as file:
+        written = [*csv.DictReader(file)]
+    by_key = {m.key: m for m in plan}
+    for row in written:
+        index = int(row["memory"]) - 1000
+        key = index, int(row["seed"])
+        copied = key[0] > 4 and key != (5, 1)
+        assert row["same_as"] == ("1-4-3 / 1-6-7 / 0.01" if copied else "")
+        made = by_key[1, key[1]] if copied else by_key[key]
+        assert float(row["error"]) == pytest.approx(error_of(made), abs=1e-6)
+    matrix = ErrorMatrix.read_csv(path)
+    assert {*matrix.space.names} == {*SPACE.names}
+    assert matrix.observed.all()
+
+
+def test_what_was_low_in_the_end_is_told(
+    tmp_path: Path, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = TrainingResult(0.5, (0.5,), False, 1, ("0", "1"), 0.25)
+    monkeypatch.setattr(Experiment, "measure", lambda *_: result)
+    path = tmp_path / "corpus.csv"
+    collect(planned()[:1], storage)
+    export(planned()[:1], storage, path)
+    with path.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["low_ratio"], row["promoted"]) == ("0.25", "2")
+    assert "same_as" not in row
+
+
+def test_a_copy_waits_for_who_measures(storage: str, trainings: Trainings) -> None:
+    plan = [replace(m, same_as=0) for m in planned()[:2]]
+    tasks = [start(by_study(plan), storage, worker)[0] for worker in ("one", "other")]
+    one, other = (task.claims for task in tasks)
+    copies = tasks[0].copies
+    assert copies == {(1, 0): (0, 0)}
+    claim = one.take(tasks[0].planned, {}, copies)
+    assert claim is not None
+    assert (claim.key, claim.made) == ((0, 0), None)
+    assert other.take(tasks[1].planned, {}, copies) is None
+    one.complete(claim, (0.5, 1.0), {})
+    second = other.take(tasks[1].planned, {}, copies)
+    assert second is not None
+    assert second.key == (1, 0)
+    assert second.made is not None
+    assert second.made.values == [0.5, 1.0]
+
+
 def test_an_export_is_what_was_measured(tmp_path: Path, storage: str) -> None:
     plan = [*planned(1, 0), *planned(name="other")]
     path = tmp_path / "corpus.csv"

@@ -128,11 +128,28 @@ def test_all_orders_agree_at_both_ends() -> None:
         ({"demotion": float("nan")}, "demotion must be between 0 and 1"),
         ({"promotion": 0}, "promotion must be a share above 0"),
         ({"promotion": float("inf")}, "promotion must be a share above 0"),
-        ({"order": "size"}, "order must be one of decreasing, increasing, operator or random-SEED"),
-        ({"order": "random"}, "such as random-0; got 'random'"),
+        (
+            {"order": "size"},
+            "order must be one of decreasing, increasing, saved, operator, random-SEED",
+        ),
+        ({"order": "random"}, "such as random-0, or .* got 'random'"),
         ({"order": None}, "order must be one of"),
     ],
 )
 def test_bad_rules_are_refused(arguments: Any, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         Rule(HIGH, **arguments)
+
+
+def test_what_saves_most_first() -> None:
+    assert demoted((10, 30, 20), 0.4, "saved", (5, 5, 9)) == {2, 0}
+    with pytest.raises(ValueError, match="order 'saved' needs to know what memory keeps"):
+        demoted((10, 30, 20), 0.4, "saved")
+
+
+def test_groups_by_their_numbers() -> None:
+    assert demoted((10, 30, 20), 0.5, "0-2-1") == {0, 2}
+    assert demoted((10, 30, 20), 0.51, "0-2-1") == {0, 2, 1}
+    for order in ("0-1", "0-1-1", "1-2-3", "0-1-2-3"):
+        with pytest.raises(ValueError, match="order must name every group from 0 to 2 once"):
+            demoted((10, 30, 20), 0.5, order)

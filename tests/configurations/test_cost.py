@@ -142,3 +142,19 @@ def test_a_prediction_of_numbers_is_about_memory(meta: MetaModel) -> None:
     prediction = Prediction.from_measurements(meta, np.full(len(meta.space), 2e6), [], [])
     assert prediction.cost.name == "memory"
     assert prediction.memory.tolist() == [2e6] * len(meta.space)
+
+
+def test_caps_of_measurements_heed_the_most_it_may_come_to(meta: MetaModel) -> None:
+    memory = np.full(len(meta.space), 2e6)
+    most = memory.copy()
+    most[1:] = 4e6
+    cost = Cost(memory, most=most)
+    study = optuna.create_study(
+        directions=["minimize"] * 2,
+        sampler=PEPPPSampler(meta, cost, measurement_cap="3MB", seed=0),
+    )
+    assert meta.space.index(meta.space.suggest(study.ask())) == 0
+    with pytest.raises(ValueError, match=r"the smallest needs 2 MB; got '1MB'"):
+        PEPPPSampler(meta, cost, measurement_cap="1MB")
+    with pytest.raises(ValueError, match="nowhere be less than the memory itself"):
+        PEPPPSampler(meta, Cost(memory, most=most / 4))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.trial import TrialState
 from typer.testing import CliRunner
 
 from optuna_peppp.cli import app
@@ -21,6 +22,8 @@ from optuna_peppp.prediction import Prediction
 from optuna_peppp.studies.results import predict
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
+ARCHITECTURE = (Path(__file__).parents[2] / "optuna_peppp" / "README.md").read_text()
+(PRUNING,) = re.findall(r"```python\n(.*?)```", ARCHITECTURE, re.DOTALL)
 STUDY, LOOP, PLUGIN = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -54,6 +57,24 @@ def test_a_loop_of_ones_own_runs_as_printed(
     assert names["error"] < 0.1
     # A schedule that ends at zero has been followed.
     assert names["optimizer"].param_groups[0]["lr"] < 1e-6
+
+
+def test_pruning_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(PRUNING, names)
+    study, memory = names["study"], names["memory"]
+    pruned = study.get_trials(states=(TrialState.PRUNED,))
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    assert pruned
+    assert len(pruned) + len(complete) == 8
+    asked = [names["space"].index(trial.params) for trial in study.trials]
+    assert len(set(asked)) == 8
+    prediction = predict(study, names["meta"], memory)
+    measured = {names["space"].index(trial.params) for trial in complete}
+    assert set(prediction.measured.nonzero()[0].tolist()) == measured
+    # Memory was never told, and is known: configurations of different sizes are on the frontier.
+    assert len(set(memory[prediction.frontier])) > 2
 
 
 def test_plugins_run_as_printed(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +17,9 @@ from numpy.typing import NDArray
 from optuna.trial import create_trial
 from plotly.offline import get_plotlyjs
 
+from optuna_peppp.configurations.assignments import Rule
+from optuna_peppp.configurations.formats import FloatFormat
+from optuna_peppp.configurations.layers import Layer, Layers
 from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.meta.model import MetaModel
@@ -102,6 +107,7 @@ def page_of(
     tasks: tuple[str, ...] = ("a", "b", "c"),
     meta: MetaModel | None = None,
     memory_cap: str | None = None,
+    layers: Layers | None = None,
 ) -> str:
     """The page of a study that measured two configurations."""
     meta, study = meta or meta_of(tasks), study_of()
@@ -112,7 +118,40 @@ def page_of(
         title=title,
         settings=settings or {},
         memory_cap=memory_cap,
+        layers=layers,
     )
+
+
+def test_what_has_no_choice_is_a_setting() -> None:
+    space = ConfigurationSpace({"format_a": ["1-3-1", "1-4-1"], "format_b": ["1-6-9"]})
+    meta, study = MetaModel.cold(space), optuna.create_study(directions=["minimize"] * 2)
+    study.add_trial(
+        create_trial(
+            params=space.params(0),
+            distributions=dict(space.distributions()),
+            values=[0.25, 1e6],
+        )
+    )
+    prediction = predict(study, meta, [1e6, 2e6])
+    page = Page(as_page(study, meta, prediction, title="t", settings={"epochs": 6}))
+    assert page.rows[0] == ["format_a", "memory", "error"]
+    assert page.rows[-2:] == [["format b", "1-6-9"], ["epochs", "6"]]
+
+
+def test_an_assignment_is_a_strip_by_depth() -> None:
+    low, high, mixed = (Layer(name, n, 1, {}, n % 2, 1) for n, name in enumerate("abc"))
+    sites = low, high, replace(mixed, low=1, ruled=2), Layer("d", 3, 9, {}, 0, 0)
+    content = page_of(layers=Layers("1-3-1", Rule(FloatFormat(4, 3)), sites, (), 24))
+    assert Page(content).ids == {*FIGURES, "layers"}
+    strip = content[content.index('id="layers"') :].partition("</div>")[0]
+    cells = re.findall(r'title="group \d: (\w)" style="[^"]*?(#ddd|#56b4e9 [\d.]+%)', strip)
+    assert cells == [
+        ("a", "#56b4e9 0.0%"),
+        ("b", "#56b4e9 100.0%"),
+        ("c", "#56b4e9 50.0%"),
+        ("d", "#ddd"),
+    ]
+    assert "low, 1-3-1" in content
 
 
 def test_the_page_holds_text_tables_and_figures() -> None:

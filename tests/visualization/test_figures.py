@@ -18,6 +18,7 @@ from optuna_peppp.configurations.space import ConfigurationSpace
 from optuna_peppp.corpora.matrix import ErrorMatrix
 from optuna_peppp.meta.model import MetaModel
 from optuna_peppp.prediction import Prediction
+from optuna_peppp.studies.baseline import Baseline
 from optuna_peppp.studies.results import predict
 from optuna_peppp.visualization import (
     frontier,
@@ -113,6 +114,31 @@ def test_hover_tells_configuration_error_and_memory(by_hand: MetaModel) -> None:
     )
 
 
+def test_errors_far_apart_are_drawn_on_a_logarithmic_axis() -> None:
+    means = np.array([0.2, 0.5, 0.0, 0.04])
+    draws = np.broadcast_to(means, (3, 4))
+    measured = np.array([True, False, False, True])
+    prediction = Prediction(SPACE, Cost(MEMORY), means, np.zeros(4), measured, draws)
+    figure = frontier.draw(prediction, baseline=Baseline(0.03, 9e6))
+    assert figure.layout.yaxis.type == "log"
+    assert list(figure.layout.yaxis.ticktext) == ["0.02", "0.05", "0.1", "0.2", "0.5", "1"]
+    # None has a logarithm; it is told as it is.
+    predicted = trace(figure, "Predicted")
+    assert list(predicted.y) == [0.5, 0.02]
+    assert "error: 0.0000" in predicted.text[1]
+    line = trace(figure, "float32, 9 MB")
+    assert (list(line.x), list(line.y)) == ([1e6, 4.15e6], [0.03, 0.03])
+    near = np.array([0.2, 0.5, 0.3, 0.11])
+    prediction = Prediction(SPACE, Cost(MEMORY), near, np.zeros(4), measured, draws)
+    assert frontier.draw(prediction).layout.yaxis.type is None
+
+
+def test_the_baseline_of_the_study_is_drawn(by_hand: MetaModel) -> None:
+    study = study_of([])
+    study.set_user_attr("optuna_peppp_baseline", {"error": 0.25, "memory": 5e6})
+    assert list(trace(plot_frontier(study, by_hand, MEMORY), "float32, 5 MB").y) == [0.25, 0.25]
+
+
 @pytest.mark.parametrize("cap", ["2.5MB", 2.5e6])
 def test_the_cap_is_a_line(by_hand: MetaModel, cap: str | float) -> None:
     figure = plot_frontier(study_of([]), by_hand, MEMORY, memory_cap=cap)
@@ -152,7 +178,10 @@ def test_frontier_is_that_of_the_prediction(space: ConfigurationSpace, measured:
     steps = trace(figure, "Frontier")
     np.testing.assert_array_equal(steps.x[:-1], memory[prediction.frontier])
     np.testing.assert_array_equal(steps.y[:-1], prediction.mean[prediction.frontier])
-    np.testing.assert_array_equal([t.y[:-1] for t in figure.data[1::-1]], prediction.band)
+    # A logarithmic axis ends at half of the smallest error, and the band with it.
+    floor = prediction.mean.min() / 2 if figure.layout.yaxis.type == "log" else 0
+    band = np.maximum(prediction.band, floor)
+    np.testing.assert_array_equal([t.y[:-1] for t in figure.data[1::-1]], band)
     assert len(trace(figure, "Measured").x) == measured
     assert len(trace(figure, "Predicted").x) == len(space) - measured
 

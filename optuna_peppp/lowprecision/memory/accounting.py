@@ -132,7 +132,7 @@ def count(
             ran = forward_pass(model, inputs, written_out=written_out)
         except Exception:
             raise error from None
-    find = functools.cache(lambda: groups(model, inputs))
+    find = functools.cache(lambda: groups(model, inputs, sites))
     if accounting == "assignment":
         return _assignment(model, find)
     parameters = [

@@ -9,8 +9,8 @@ TMLR 2023). The program waits for none of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,12 @@ from torch import Tensor, nn
 from optuna_peppp.configurations.assignments import Rule
 from optuna_peppp.configurations.formats import Format, overflow_of
 from optuna_peppp.configurations.roles import Role
-from optuna_peppp.configurations.sites import Call, Groups
+from optuna_peppp.configurations.sites import INPUT, Call, Groups
 from optuna_peppp.lowprecision.rounding.rounder import Rounder
 from optuna_peppp.lowprecision.simulation.straight_through import is_rounded, leaves_of
+
+_STATE: Final = ("low_activations", "low_weights", "counts")
+"""What a training changes: part of a state, so that one goes on where it stopped."""
 
 
 class Assigned(nn.Module):
@@ -32,6 +35,7 @@ class Assigned(nn.Module):
         names: Of the parameters that are rounded, in their order.
         formats: Of weights and of activations that are demoted.
         device: Of the training.
+        exempt: Modules that the rule does not decide on.
 
     Attributes:
         ends: Whether input and logits are rounded as activations are.
@@ -56,6 +60,7 @@ class Assigned(nn.Module):
         names: Sequence[str],
         formats: tuple[Format | None, Format | None],
         device: torch.device,
+        exempt: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.ends = rule.ends
@@ -66,6 +71,14 @@ class Assigned(nn.Module):
         self._names = tuple(names)
         assignment = rule.of(groups)
         sizes = [groups.parameters[n].numbers if n in groups.parameters else 0 for n in names]
+        ends = frozenset() if rule.ends else {INPUT, *groups.logits}
+        self._total = sum(groups.sizes)
+        # Of what it decides on, the others are none.
+        ruled = [name.rpartition(".")[0] not in exempt for name in names]
+        self._ruled = [
+            *(size * is_ruled for size, is_ruled in zip(sizes, ruled, strict=True)),
+            *(x.numbers * (x.call not in ends and x.call[0] not in exempt) for x in groups.sites),
+        ]
         sizes += [site.numbers for site in groups.sites]
         limit = math.inf if rule.promotion is None else rule.promotion
         of_weights, of_activations = map(overflow_of, formats)
@@ -84,7 +97,20 @@ class Assigned(nn.Module):
         ):
             kind = {"counts": torch.float64, "limits": torch.float64, "overflow": torch.float32}
             tensor = torch.tensor(values, dtype=kind.get(name, torch.bool), device=device)
-            self.register_buffer(name, tensor, persistent=False)
+            self.register_buffer(name, tensor, persistent=name in _STATE)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        if not any(key.startswith(prefix) for key in state_dict):  # of before the first pass
+            for name, value in self._start().items():
+                state_dict[prefix + name] = value
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _start(self) -> dict[str, Tensor]:
+        """The state of a training that begins."""
+        low = torch.tensor(self._demoted)
+        of_weights, of_activations = low.tensor_split([len(self._names)])
+        counts = torch.zeros_like(self.counts)
+        return {"low_weights": of_weights, "low_activations": of_activations, "counts": counts}
 
     def begin(self, *, counting: bool) -> None:
         """Begins a pass: promotes what overflowed in the last one that counted."""
@@ -140,6 +166,13 @@ class Assigned(nn.Module):
         names = [*self._names, *(name for name, _ in self._made)]
         lost = zip(names, self._demoted, low, strict=True)
         return tuple(dict.fromkeys(name for name, before, after in lost if before and not after))
+
+    def low_ratio(self) -> float:
+        """The share of all numbers, gradients among them, that have the lower format now."""
+        self.begin(counting=False)
+        low = torch.cat((self.low_weights, self.low_activations, self.low_gradients)).tolist()
+        numbers = [*self._ruled, *self._ruled[len(self._names) :]]
+        return sum(n for n, is_low in zip(numbers, low, strict=True) if is_low) / self._total
 
     def _count(self, place: int, values: Sequence[Any]) -> None:
         limit = self.overflow[place]

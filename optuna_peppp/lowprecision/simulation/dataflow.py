@@ -36,18 +36,21 @@ _GIVEN: Final[Call] = ("", -1)
 """Stands for the parameters and the inputs of a network."""
 
 
-def roles_of(module: nn.Module, inputs: Any, operators: bool = False) -> Roles:
+def roles_of(
+    module: nn.Module, inputs: Any, operators: bool = False, *, training: bool | None = None
+) -> Roles:
     """Which calls of submodules compute the logits.
 
     Args:
         module: A network; left as it is.
         inputs: Its positional and its named inputs.
         operators: Whether operators are sites, too.
+        training: Whether the network is in training mode; None leaves that as it is.
 
     Returns:
         The calls; none where the network runs neither without data nor on a copy.
     """
-    flow = rehearse(module, inputs, _OfOperators if operators else _Flow)
+    flow = rehearse(module, inputs, _OfOperators if operators else _Flow, training=training)
     if flow is None:
         return Roles()
     logits = flow.sources(flow.output) - flow.read - {_GIVEN}

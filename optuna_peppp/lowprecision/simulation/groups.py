@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
+from optuna_peppp.choices import check_choice
+from optuna_peppp.configurations.names import SITES, Sites
 from optuna_peppp.configurations.sites import INPUT, Call, Groups, Parameter, Site
 from optuna_peppp.lowprecision.compatibility import storage_key
+from optuna_peppp.lowprecision.rounding.operators import Operators, opaque_modules
+from optuna_peppp.lowprecision.simulation.dataflow import roles_of
 from optuna_peppp.lowprecision.simulation.rehearsal import Watcher, rehearse
-from optuna_peppp.lowprecision.simulation.straight_through import is_rounded, leaves_of
+from optuna_peppp.lowprecision.simulation.straight_through import (
+    has_numbers,
+    is_rounded,
+    leaves_of,
+)
 
 _PRODUCTS: Final = frozenset(
     {
@@ -27,30 +40,43 @@ _COPY: Final = "clone"
 """The operation that copies what cannot be viewed otherwise: the numbers stay what they were."""
 
 
-def groups(model: nn.Module, inputs: Any) -> Groups:
+def groups(model: nn.Module, inputs: Any, sites: Sites = "modules") -> Groups:
     """The sites and groups of a network in training, without computing anything.
 
     Args:
         model: Any module; it is left unchanged.
         inputs: One batch, of which only shapes count: a tuple is taken as the network's arguments
             and a mapping as its named arguments, all else as its one argument.
+        sites: Whether only ``"modules"`` make sites, or ``"operators"`` as well: residual sums,
+            concatenations, whatever a recipe with these sites rounds.
 
     Raises:
-        ValueError: The network runs neither without data nor on a copy.
+        ValueError: ``sites`` is unknown.
+        Exception: Whatever a copy of the network raises on these inputs, with a note.
     """
+    check_choice("sites", sites, SITES)
+    operators = sites == "operators"
     if isinstance(inputs, Mapping):
-        return groups_of(model, (), dict(inputs))
-    return groups_of(model, inputs if type(inputs) is tuple else (inputs,), {})
+        return groups_of(model, (), dict(inputs), operators)
+    return groups_of(model, inputs if type(inputs) is tuple else (inputs,), {}, operators)
 
 
-def groups_of(model: nn.Module, inputs: tuple[Any, ...], named_inputs: dict[str, Any]) -> Groups:
+def groups_of(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    named_inputs: dict[str, Any],
+    operators: bool = False,
+) -> Groups:
     """As :func:`groups`, for a call with these arguments."""
-    recorder = rehearse(model, (inputs, named_inputs), _Recorder, training=True)
-    if recorder is None:
-        raise ValueError(
-            f"model must run on inputs; {type(model).__name__} does not: call it with them once"
-        )
-    return recorder.groups()
+    roles = roles_of(model, (inputs, named_inputs), operators, training=True)
+    kind = partial(_OfOperators, constants=roles.constants) if operators else _Recorder
+    try:
+        recorder = rehearse(model, (inputs, named_inputs), kind, training=True, raises=True)
+    except Exception as problem:
+        problem.add_note(f"This is what {type(model).__name__} raised when its groups were sought.")
+        raise
+    assert recorder is not None
+    return replace(recorder.groups(), logits=roles.logits)
 
 
 class _Frame:
@@ -86,6 +112,21 @@ class _Recorder(Watcher):  # type: ignore[no-untyped-call]
         # Of a storage that no call has made: the group of its first reader, and all readers.
         self._read_in: dict[int, int] = {}
         self._readers: dict[int, set[int]] = {}
+        # Of a storage that is saved for the backward pass: its numbers, and the group then.
+        self._saved: dict[int, tuple[int, int]] = {}
+
+    def within(self) -> AbstractContextManager[object]:
+        stack = ExitStack()
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(saved_tensors_hooks(self._save, lambda x: x))
+        return stack
+
+    def _save(self, x: Tensor) -> Tensor:
+        if is_rounded(x):
+            (key,) = self.storages(x)
+            numbers = x.untyped_storage().nbytes() // x.element_size()
+            self._saved.setdefault(key, (numbers, self._group + self._begins))
+        return x
 
     def groups(self) -> Groups:
         """What was recorded."""
@@ -95,7 +136,17 @@ class _Recorder(Watcher):  # type: ignore[no-untyped-call]
             if key in self._read_in:
                 readers = frozenset(self._readers.get(key, ()))
                 parameters[name] = Parameter(parameter.numel(), self._read_in[key], readers)
-        return Groups(tuple(self._sites), self.calls, parameters)
+        kept = [0] * (self._group + 1)
+        for own in parameters.values():
+            kept[own.group] += own.numbers
+        theirs = {storage_key(x) for x in (*self._network.parameters(), *self._network.buffers())}
+        for key, (numbers, group) in self._saved.items():
+            if key not in theirs:
+                held = self._held.get(key)
+                # A product that no call has returned begins no group.
+                last = min(group, self._group)
+                kept[last if held is None else self._sites[held[0]].group] += numbers
+        return Groups(tuple(self._sites), self.calls, parameters, kept=tuple(kept))
 
     def operation(self, func: Any, read: Any, written: Any) -> None:
         frame = self._frames[-1]
@@ -119,7 +170,9 @@ class _Recorder(Watcher):  # type: ignore[no-untyped-call]
         self._frames.append(_Frame([self._held[key][0] for key in keys]))
 
     def leave(self, call: Call, submodule: nn.Module, output: Any) -> None:
-        frame = self._frames.pop()
+        self._returned(call, output, self._frames.pop())
+
+    def _returned(self, call: Call, output: Any, frame: _Frame) -> None:
         site = self._unchanged(self.storages(output))
         if site is not None:  # a view of what another call made
             self.calls[call] = site
@@ -150,3 +203,44 @@ class _Recorder(Watcher):  # type: ignore[no-untyped-call]
         self._sites.append(Site(call, numbers, self._group, frame.is_product, reads))
         for key in self.storages(floats):
             self._held[key] = number, self.writes(key)
+
+
+class _OfOperators(_Recorder):  # type: ignore[no-untyped-call]
+    """The same where operators are sites, too.
+
+    Args:
+        network: The copy that runs.
+        constants: Operators that are none, as they compute from nothing that is given.
+    """
+
+    def __init__(self, network: nn.Module, constants: frozenset[Call]) -> None:
+        super().__init__(network)
+        self._constants = constants
+        self._operators = Operators(self._operate, opaque_modules(network))
+
+    def within(self) -> AbstractContextManager[object]:
+        stack = ExitStack()
+        stack.enter_context(super().within())
+        stack.enter_context(self._operators)
+        return stack
+
+    def enter(self, name: str, submodule: nn.Module, inputs: Any) -> None:
+        if name:
+            self._operators.enter(name)
+        super().enter(name, submodule, inputs)
+
+    def leave(self, call: Call, submodule: nn.Module, output: Any) -> None:
+        self._operators.pause()
+        super().leave(call, submodule, output)
+        self._operators.leave(call[0])
+
+    def _operate(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls an operator as a module is called."""
+        super().enter("", self._network, (args, kwargs))
+        result = function(*args, **kwargs)
+        frame = self._frames.pop()
+        if has_numbers(result):
+            call = self.next_call("")
+            if call not in self._constants:
+                self._returned(call, result, frame)
+        return result

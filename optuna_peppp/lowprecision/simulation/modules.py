@@ -57,6 +57,8 @@ class LowPrecisionModule(nn.Module):
     The wrapped module is not changed: its parameters and buffers are those being trained, and
     hooks are on it only while it runs.
 
+    What a rule of the recipe has promoted is part of its state, ``state_dict()``.
+
     Args:
         module: Any module.
         quantizer: Rounds its tensors, or the recipe that says how.
@@ -85,6 +87,8 @@ class LowPrecisionModule(nn.Module):
         self._roles: dict[bool, Roles] = {}
         # Of the batch that the first pass sees, where the recipe has a rule.
         self.assigned: Assigned | None = None
+        # Its state, where one was loaded before that.
+        self._of_assigned: dict[str, Tensor] = {}
 
     def forward(self, *inputs: Any, **named_inputs: Any) -> Any:
         """Calls the module on inputs of any structure; its output is the logits.
@@ -159,11 +163,25 @@ class LowPrecisionModule(nn.Module):
             positional, named = inputs
             self.assigned = Assigned(
                 recipe.rule,
-                groups_of(self.module, positional, named),
+                groups_of(self.module, positional, named, self._operators),
                 [name for name, x in self.module.named_parameters() if is_rounded(x)],
                 (recipe.get("weights"), recipe.get("activations")),
                 self._device(inputs),
+                self._exempt,
             )
+            if self._of_assigned:
+                self.assigned.load_state_dict(self._of_assigned)
+                self._of_assigned = {}
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        if self.assigned is None and self.quantizer.recipe.rule is not None:
+            own = f"{prefix}assigned."
+            self._of_assigned = {
+                key.removeprefix(own): state_dict.pop(key)
+                for key in [*state_dict]
+                if key.startswith(own)
+            }
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _bookmark(self) -> Callable[[Function], Function]:
         """Functions that are called as if the pass stood where it stands now."""

@@ -21,6 +21,7 @@ from optuna_peppp.lowprecision.simulation.loss_scale import scaled
 from optuna_peppp.lowprecision.simulation.update import (
     UpdateGroup,
     momentum_of,
+    round_gradients,
     round_in_place,
     round_update,
 )
@@ -188,12 +189,13 @@ class LowPrecisionOptimizer(Optimizer):
         parameters = [p for p in self.parameters() if p.grad is not None]
         rounder = self._rounder(parameters)
         gradients = [_dense_gradient(p) for p in parameters]
+        round_gradients(gradients, rounder, self.dynamic_scale)
         if self.dynamic_scale is not None:
+            # What has become infinite as it was rounded counts.
             finite = all_finite(gradients)
             self.dynamic_scale.after(finite)
             if not finite:
                 return loss
-        round_in_place(gradients, rounder, "weight_gradients")
         self._optimizer.step()
         states = [self.state.get(p, {}) for p in parameters]
         round_update(parameters, states, [self._exempt.get(p) for p in parameters], rounder)

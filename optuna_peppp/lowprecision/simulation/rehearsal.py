@@ -110,6 +110,7 @@ def rehearse(
     watcher: Callable[[nn.Module], Seen],
     *,
     training: bool | None = None,
+    raises: bool = False,
 ) -> Seen | None:
     """Runs a copy of a network without data; where that cannot be, with it.
 
@@ -118,17 +119,23 @@ def rehearse(
         inputs: Its positional and its named inputs.
         watcher: Makes, of the copy, what sees the run.
         training: Whether the copy is in training mode; None leaves that as it is.
+        raises: Whether to raise what the network raises where it runs neither way.
 
     Returns:
         What saw it, and knows the output; None where the network runs neither way.
     """
+    problems = []
     given = detect_fake_mode([*module.parameters(), *leaves_of(inputs)])
     for mode in (given or FakeTensorMode(allow_non_fake_inputs=True), None):
         try:
             with _unseen(), torch.random.fork_rng(enabled=mode is None):
                 return _run(module, inputs, watcher, training, mode)
-        except Exception:  # a network may need what this pass has not got: values, itself
-            continue
+        except Exception as problem:  # it may need what this pass has not got: values, itself
+            problems.append(problem)
+    if raises:
+        # Without data to run on, the second run tells of that alone.
+        hollow = any(isinstance(x, Tensor) and x.is_meta for x in leaves_of(inputs))
+        raise problems[0 if hollow else -1]
     return None
 
 

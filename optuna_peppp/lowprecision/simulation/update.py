@@ -70,6 +70,7 @@ def update(
         gradient.div_(factor_of(rounder, dynamic_scale))
     if max_norm is not None:
         _clip(gradients, max_norm)
+    round_gradients(gradients, rounder, dynamic_scale)
     if dynamic_scale is None:
         _update(groups, gradients, rounder)
         return
@@ -100,8 +101,22 @@ def factor_of(rounder: Rounder, dynamic_scale: DynamicScale | None) -> Tensor | 
     return factor
 
 
-def _update(groups: Sequence[UpdateGroup], gradients: Sequence[Tensor], rounder: Rounder) -> None:
+def round_gradients(
+    gradients: Sequence[Tensor], rounder: Rounder, dynamic_scale: DynamicScale | None
+) -> None:
+    """Rounds weight gradients in place, which do not carry the loss scale."""
+    if not rounder.recipe.scaled_gradients:
+        round_in_place(gradients, rounder, "weight_gradients")
+        return
+    factor = factor_of(rounder, dynamic_scale)
+    for gradient in gradients:
+        gradient.mul_(factor)
     round_in_place(gradients, rounder, "weight_gradients")
+    for gradient in gradients:
+        gradient.div_(factor)
+
+
+def _update(groups: Sequence[UpdateGroup], gradients: Sequence[Tensor], rounder: Rounder) -> None:
     start = 0
     for group in groups:
         end = start + len(group.parameters)

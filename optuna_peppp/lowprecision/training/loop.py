@@ -39,6 +39,8 @@ class TrainingResult:
         epochs: Epochs trained.
         promoted: Names of the parameters, and of the modules whose outputs, were promoted to the
             higher format of the recipe's rule, since too many of their numbers overflowed.
+        low_ratio: The share of all numbers of a step, gradients among them, that had the lower
+            format in the end; None without a rule.
     """
 
     error: float
@@ -46,6 +48,7 @@ class TrainingResult:
     diverged: bool
     epochs: int
     promoted: tuple[str, ...] = ()
+    low_ratio: float | None = None
 
 
 def train(
@@ -159,15 +162,15 @@ def train(
         if on_epoch is not None:
             on_epoch(epoch)
         if diverged:
-            return TrainingResult(errors[-1], (errors[-1],), True, epoch, _promoted(network))
+            return TrainingResult(errors[-1], (errors[-1],), True, epoch, *_assigned(network))
     error = sum(errors) / len(errors)
-    return TrainingResult(error, tuple(errors), False, epochs, _promoted(network))
+    return TrainingResult(error, tuple(errors), False, epochs, *_assigned(network))
 
 
-def _promoted(network: nn.Module) -> tuple[str, ...]:
-    """What was promoted in a training."""
+def _assigned(network: nn.Module) -> tuple[tuple[str, ...], float | None]:
+    """What was promoted in a training, and what was low in the end."""
     assigned = network.assigned if isinstance(network, LowPrecisionModule) else None
-    return () if assigned is None else assigned.promoted()
+    return ((), None) if assigned is None else (assigned.promoted(), assigned.low_ratio())
 
 
 def _check(learning_rate: float, epochs: int, batch_size: int, averaged_epochs: int) -> None:

@@ -36,17 +36,17 @@ def classes_of(experiment: Experiment, space: ConfigurationSpace) -> NDArray[np.
         recipes = [recipe_of(every[j], experiment.rounding, experiment.sites) for j in own]
         batch_size = cast(int, every[own[0]].get("batch_size", experiment.batch_size))
         if batch_size not in groups:
-            groups[batch_size] = _groups(experiment, batch_size)
+            groups[batch_size] = groups_of_task(experiment, batch_size)
         found[own] = np.array(own)[classes(recipes, groups[batch_size])]
     return found
 
 
-def _groups(experiment: Experiment, batch_size: int) -> Groups:
-    """The groups of its network's tensors."""
+def groups_of_task(experiment: Experiment, batch_size: int) -> Groups:
+    """The groups of the tensors of an experiment's network."""
     data, network = experiment.load(), experiment.build()
     if isinstance(data, ImageData | TextData):
-        counts = count(network, data.input_shape, batch_size)
+        counts = count(network, data.input_shape, batch_size, sites=experiment.sites)
     else:
-        counts = count(network, None, None, inputs=data)
+        counts = count(network, None, None, inputs=data, sites=experiment.sites)
     assert counts.groups is not None
     return counts.groups()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,8 @@ from optuna_peppp.configurations.names import ROUNDINGS, Rounding
 from optuna_peppp.configurations.notation import parse_format
 from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.configurations.roles import Formats
-from optuna_peppp.lowprecision import low_precision, quantize, training_step
+from optuna_peppp.lowprecision import Quantizer, low_precision, quantize, training_step
+from optuna_peppp.lowprecision.rounding.compiling import compiled
 from optuna_peppp.lowprecision.simulation.modules import LowPrecisionModule
 
 
@@ -144,6 +146,9 @@ def test_what_overflows_is_promoted_for_good_from_the_next_step_on() -> None:
         module(torch.zeros(512, 4))
         assert assigned.low_activations.tolist() == [True, True, False, True]
     assert assigned.promoted() == ("1",)
+    # Of 512 * (4 + 8 + 8 + 2) numbers and 74 parameters, twice: input and logits are neither, and
+    # the output of the batch norm is high, but not its gradient.
+    assert assigned.low_ratio() == (512 * (16 + 8) + 74) / (2 * (512 * 22 + 74))
 
 
 @pytest.mark.parametrize(
@@ -270,3 +275,54 @@ def test_input_and_logits_may_follow_their_groups() -> None:
 def test_formats_that_cannot_overflow_promote_nothing() -> None:
     with pytest.raises(ValueError, match="promotion must be None with weights in mxfp4"):
         Recipe.assigned("mxfp4", "mxfp8-e4m3", "bfloat16", promotion=0.01)
+
+
+@pytest.mark.parametrize("stop", [0, 3])
+def test_a_training_goes_on_where_it_was_killed(stop: int) -> None:
+    recipe = Recipe.assigned("1-4-3b8", "1-4-3", "1-6-9", promotion=0.01, rounding="stochastic")
+    data = [*batches(6)]
+
+    def start() -> tuple[Any, Any]:
+        model = network()
+        return low_precision(model, torch.optim.SGD(model.parameters(), 0.5, 0.9), recipe, seed=0)
+
+    def run(pair: tuple[Any, Any], part: list[tuple[Tensor, Tensor]]) -> tuple[Any, Any]:
+        module, optimizer = pair
+        for x, labels in part:
+            optimizer.zero_grad()
+            optimizer.scale(nn.functional.cross_entropy(module(4 * x), labels)).backward()
+            optimizer.step()
+        return pair
+
+    whole, _ = run(start(), data)
+    assert whole.assigned.promoted()
+    pair = run(start(), data[:stop])
+    # Flags and what the last pass counted, which promotes when the next one begins.
+    state = [copy.deepcopy(x.state_dict()) for x in pair]
+    resumed = start()
+    if stop == 0:  # over what was promoted in another training
+        resumed = run(resumed, data)
+    for x, kept in zip(resumed, state, strict=True):
+        x.load_state_dict(kept)
+    again, _ = run(resumed, data[stop:])
+    assert again.assigned.promoted() == whole.assigned.promoted()
+    for name, x in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], x)
+
+
+@pytest.mark.slow
+def test_weights_may_be_the_first_to_be_rounded_by_a_compiled_kernel() -> None:
+    compiled.cache_clear()  # as in a process that has rounded nothing yet
+    rule = Rule(FloatFormat(4, 3), 0.5)
+    recipe = Recipe({"weights": parse_format("1-3-1")}, rule=rule)
+    x = torch.randn(7, 4)
+    outputs = [
+        LowPrecisionModule(two_layers_of_4(), Quantizer(recipe, backend=backend))(x)
+        for backend in ("eager", "compiled")
+    ]
+    assert torch.equal(*outputs)
+
+
+def two_layers_of_4() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from optuna_peppp.configurations.loss_scale import DynamicLossScale
+from optuna_peppp.configurations.names import Backend
+from optuna_peppp.configurations.notation import parse_format
 from optuna_peppp.configurations.recipe import Recipe
-from optuna_peppp.lowprecision import LowPrecisionOptimizer
+from optuna_peppp.lowprecision import LowPrecisionOptimizer, training_step
 from optuna_peppp.lowprecision.simulation.dynamic_scale import DynamicScale, all_finite
 
 RULE = DynamicLossScale(start=2.0**10, growth=2.0, backoff=0.5, interval=3)
@@ -58,6 +61,43 @@ def test_a_loop_is_that_of_torch() -> None:
         assert update.dynamic_scale is not None
         assert float(update.dynamic_scale.factor) == scaler.get_scale()
         assert update.has_updated is (step > 0)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_what_overflows_as_it_is_rounded_is_seen(scaled: bool) -> None:
+    # 1-4-3b4 holds up to 30: a gradient of 20 carries 2^10 beyond that.
+    recipe = Recipe(
+        {"weight_gradients": parse_format("1-4-3b4")}, loss_scale=RULE, scaled_gradients=scaled
+    )
+    weight = nn.Parameter(torch.zeros(2))
+    update = LowPrecisionOptimizer(torch.optim.SGD([weight], lr=1.0), recipe)
+    for factor, skipped in ((20.0, scaled), (40.0, True)):
+        update.zero_grad()
+        before = weight.detach().clone()
+        torch.autograd.backward(update.scale((weight * factor).sum()))
+        update.step()
+        assert torch.equal(weight, before if skipped else before - factor)
+    assert update.dynamic_scale is not None
+    assert float(update.dynamic_scale.factor) == 2.0 ** (8 if scaled else 9)
+
+
+@pytest.mark.parametrize("backend", ["eager", "compiled"])
+@pytest.mark.usefixtures("traced")
+def test_gradients_are_rounded_with_the_scale_or_without(backend: Backend) -> None:
+    # 0.7 times 1000, with one bit of the mantissa, is 768, and without 0.75: both exactly.
+    found = []
+    for scaled in (False, True):
+        layer = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(layer.weight)
+        recipe = Recipe(
+            {"weight_gradients": parse_format("1-8-1")}, loss_scale=1000.0, scaled_gradients=scaled
+        )
+        optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+        step = training_step(layer, optimizer, torch.sum, recipe, backend=backend)
+        for _ in range(2):  # the first is eager
+            step(torch.tensor([[0.7]]))
+        found.append(layer.weight.item())
+    assert found == pytest.approx([-2 * 0.75, -2 * 0.768], rel=1e-6)
 
 
 def test_what_is_finite() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from optuna_peppp.configurations.names import NETWORKS, Network
 from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.configurations.sites import INPUT, Parameter, Site
-from optuna_peppp.lowprecision import LowPrecisionModule, build_model, groups
+from optuna_peppp.lowprecision import LowPrecisionModule, build_model, groups, quantize
 
 
 def test_by_hand() -> None:
@@ -145,8 +146,11 @@ def test_named_and_several_inputs() -> None:
 
 
 def test_what_does_not_run_is_refused() -> None:
-    with pytest.raises(ValueError, match="model must run on inputs; Linear does not"):
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as problem:
         groups(nn.Linear(3, 4), torch.zeros(2, 5))
+    assert "Linear raised when its groups were sought" in problem.value.__notes__[0]
+    with pytest.raises(RuntimeError, match="must have same reduction dim"):
+        groups(nn.Linear(3, 4), torch.empty(2, 5, device="meta"))
 
 
 def test_the_model_is_left_as_it_is() -> None:
@@ -156,3 +160,90 @@ def test_the_model_is_left_as_it_is() -> None:
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_what_memory_keeps_of_every_group() -> None:
+    model = build_model("plain3", 5, (3, 16, 16))
+    found = groups(model, torch.empty(32, 3, 16, 16, device="meta"))
+    weights = [0] * 5
+    for parameter in found.parameters.values():
+        weights[parameter.group] += parameter.numbers
+    saved = [kept - own for kept, own in zip(found.kept, weights, strict=True)]
+    assert saved == [24576, 262272, 131328, 74240, 0]
+
+
+def test_the_order_of_what_is_saved_is_another() -> None:
+    found = groups(build_model("resnet20", 5, (3, 32, 32)), torch.empty(32, 3, 32, 32))
+    sizes, kept = found.sizes, found.kept
+    assert sorted(range(23), key=lambda group: (-sizes[group], group)).index(9) == 13
+    assert sorted(range(23), key=lambda group: (-kept[group], group)).index(9) == 19
+    # Without a backward pass to come, too.
+    with torch.no_grad():
+        assert groups(nn.Linear(3, 2), torch.empty(4, 3)).kept == (3 * 2 + 2 + 4 * 3,)
+
+
+class _Joined(nn.Module):
+    """Two branches, summed and put side by side, by modules or by functions."""
+
+    def __init__(self, by_modules: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(8, 2)
+        self.add, self.cat = _Add(), _Cat()
+        self.by_modules = by_modules
+
+    def forward(self, x: Tensor) -> Tensor:
+        one = self.first(x)
+        other = self.second(one)
+        if self.by_modules:
+            y = self.cat(self.add(one, other), other)
+        else:
+            y = torch.cat([one + other, other], 1)
+        result: Tensor = self.last(y)
+        return result
+
+
+class _Add(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+class _Cat(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.cat([x, y], 1)
+
+
+def test_operators_are_sites_as_modules_are() -> None:
+    x = torch.empty(3, 4)
+    expected = groups(_Joined(True), x)
+    found = groups(_Joined(False), x, "operators")
+    assert found.sizes == expected.sizes
+    assert found.kept == expected.kept
+    assert found.parameters == expected.parameters
+    named = {("add", 0): ("", 0), ("cat", 0): ("", 1)}
+    assert [site.call for site in found.sites] == [
+        named.get(site.call, site.call) for site in expected.sites
+    ]
+    assert [site.reads for site in found.sites] == [site.reads for site in expected.sites]
+    assert ("", 0) not in groups(_Joined(False), x).calls
+    with pytest.raises(ValueError, match="sites must be"):
+        groups(_Joined(False), x, "functions")  # type: ignore[arg-type]
+
+
+def test_what_a_rule_demotes_of_operators_is_rounded() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 4)
+    joined = _Joined(False)
+    # Of three groups the second, which holds sum and concatenation, is by far the largest.
+    recipe = Recipe.assigned("1-3-1", "1-8-23", "1-8-23", demotion=0.1)
+    recipe = replace(recipe, sites="operators")
+    found = groups(joined, x, "operators")
+    low = recipe.rule.of(found)  # type: ignore[union-attr]
+    assert {found.calls["", 0], found.calls["", 1]} <= low.activations
+    module = LowPrecisionModule(joined, recipe)
+    seen: list[Any] = []
+    joined.last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    module(x)
+    assert torch.equal(seen[0], quantize(seen[0], "1-3-1"))
+    other = quantize(joined.second(joined.first(x)), "1-3-1")
+    summed = quantize(joined.first(x) + other, "1-3-1")
+    assert torch.equal(seen[0], torch.cat([summed, other], 1))

@@ -1,0 +1,103 @@
+"""``recommend``: what a study that ``tune`` stored comes to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from optuna_peppp.cli.app import app
+from optuna_peppp.cli.checks import check_size
+from optuna_peppp.cli.conclusion import report
+from optuna_peppp.cli.options import Json, MemoryCap, Report, StudyName, in_a_folder
+from optuna_peppp.cli.output import clear_errors, clear_warnings, echo
+
+if TYPE_CHECKING:
+    from optuna_peppp.configurations.layers import Layers
+    from optuna_peppp.configurations.space import Value
+    from optuna_peppp.studies.tuning import Tuning
+
+
+@app.command(
+    epilog="Example: `optuna-peppp recommend --storage sqlite:///tune.db --memory-cap 2.8MB`"
+)
+def recommend(
+    storage: Annotated[str, typer.Option(help="Where `tune` kept the study.")],
+    study_name: StudyName = "tune",
+    memory_cap: MemoryCap = None,
+    json_file: Json = None,
+    page: Report = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            callback=in_a_folder,
+            help="Write the format of every tensor of a recommended assignment here, as JSON.",
+        ),
+    ] = None,
+) -> None:
+    """Print the frontier and the recommendation of a study that `tune` stored. Trains nothing."""
+    with clear_errors(), clear_warnings():
+        check_size("--memory-cap", memory_cap)
+
+        from optuna_peppp.files import replacing
+        from optuna_peppp.studies.tuning import Tuning
+
+        tuning = Tuning.load(storage, study_name)
+        prediction = tuning.predict()
+        layers = _layers(tuning, prediction.recommend(memory_cap).params, export is not None)
+
+        def write_export() -> None:
+            if export is not None and layers is not None:
+                with replacing(export) as temporary:
+                    temporary.write_text(layers.as_json(), encoding="utf-8")
+
+        def write_report() -> None:
+            if page is not None and prediction.measured.any():
+                from optuna_peppp.report.page import as_page, write_page
+
+                settings = tuning.settings()
+                content = as_page(
+                    tuning.study,
+                    tuning.meta,
+                    prediction,
+                    title=f"{settings['network']} on {settings['data']}: error and memory",
+                    settings={**settings, "memory_cap": memory_cap},
+                    memory_cap=memory_cap,
+                    layers=layers,
+                )
+                write_page(page, content)
+
+        more = write_export, write_report
+        report(prediction, tuning.baseline, memory_cap, json_file, *more, layers=layers)
+
+
+def _layers(tuning: Tuning, params: dict[str, Value], wanted: bool) -> Layers | None:
+    """The layers of a configuration, where it is a precision assignment.
+
+    Args:
+        tuning: The study.
+        params: The configuration.
+        wanted: Whether there must be some.
+
+    Raises:
+        ValueError, OSError: There must be, and there are none, or the data set is not here.
+    """
+    if "format_low" not in params:
+        if wanted:
+            raise ValueError(
+                "--export writes precision assignments, and this study tunes "
+                f"{', '.join(params)}; `tune --space assignments` tunes some"
+            )
+        return None
+    from optuna_peppp.lowprecision import Experiment
+    from optuna_peppp.lowprecision.training.layers import layers_of
+
+    try:
+        return layers_of(Experiment.from_settings(tuning.settings()), params)
+    except (ValueError, OSError) as problem:
+        if wanted:
+            raise
+        echo(f"Which layers are low is not told, as the network is not here: {problem}", err=True)
+        return None
