@@ -168,6 +168,19 @@ def test_importing_the_package_is_light() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_sampling_loads_no_torch() -> None:
+    """What an Optuna user imports, who trains with whatever they like."""
+    code = (
+        "import sys, optuna_peppp\n"
+        "optuna_peppp.PEPPPSampler, optuna_peppp.MetaModel, optuna_peppp.predict\n"
+        "print([name for name in ('torch', 'torchvision') if name in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
 def test_public_names_resolve() -> None:
     for name in optuna_peppp.__all__:
         assert getattr(optuna_peppp, name).__name__ == name
