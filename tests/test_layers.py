@@ -30,7 +30,7 @@ LAYERS = (
     {"visualization"},
     {"report"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "examples"},
 )
 """Folders, and the modules beside them, from the ground up."""
 
@@ -43,13 +43,13 @@ LOW_PRECISION = (
 )
 
 MAY_IMPORT = {
-    "torch": {"lowprecision"},
+    "torch": {"lowprecision", "examples"},
     "torchvision": {"lowprecision"},
     "qtorch": {"lowprecision"},
-    "optuna": {"studies", "collecting", "cli", "visualization"},
+    "optuna": {"studies", "collecting", "cli", "visualization", "examples"},
 }
-"""Where a library may be imported. ConfigurationSpace speaks Optuna's language, too, and imports it
-when it is called."""
+"""Where a library may be imported; examples are a user's programs. ConfigurationSpace speaks
+Optuna's language, too, and imports it when it is called."""
 
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 

@@ -1,5 +1,9 @@
 """A study of random forests that learns from past ones of other data sets."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import optuna
 import optunahub
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
@@ -14,7 +18,7 @@ leaves = [config["trees"] * 2 ** config["depth"] for config in configurations]
 size = peppp.Cost(leaves, name="leaves", unit="")
 
 
-def objective(trial, load):
+def objective(trial: optuna.Trial, load: Callable[..., Any]) -> tuple[float, float]:
     """The test error of a forest, and its size."""
     config = space.suggest(trial)
     x, x_test, y, y_test = train_test_split(*load(return_X_y=True), test_size=0.5, random_state=0)
@@ -26,12 +30,12 @@ past = []
 for load in (load_breast_cancer, load_iris, load_wine):  # yours: optuna.load_study(...)
     sampler = optuna.samplers.RandomSampler(seed=0)
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
-    study.optimize(lambda trial, load=load: objective(trial, load), n_trials=20)
+    study.optimize(partial(objective, load=load), n_trials=20)
     past.append(study)
 
 meta = peppp.MetaModel.fit(peppp.error_matrix_from_studies(past, space, leaves))
 # Nothing larger is trained, but it may be recommended.
 sampler = peppp.PEPPPSampler(meta, size, measurement_cap=1000, seed=0)
 study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
-study.optimize(lambda trial: objective(trial, load_digits), n_trials=8)
+study.optimize(partial(objective, load=load_digits), n_trials=8)
 print(peppp.predict(study, meta, size).recommend(2000))
