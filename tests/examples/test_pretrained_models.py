@@ -26,6 +26,18 @@ def publish(folder: Path, results: ErrorMatrix) -> None:
                 writer.writerow([name, image, f"{100 * error:.3f}", f"{size / 1e6:,.2f}"])
 
 
+def check_what_the_page_prints(results: ErrorMatrix) -> None:
+    """What is true of the model that the page recommends."""
+    (printed,) = re.findall(r"```text\n(.*)\n```", PAGE)
+    model, size, _, truth, lowest = re.findall(
+        r"^(\S+): ([\d.]+) M .* ± ([\d.]+); the truth is ([\d.]+), .* ([\d.]+)$", printed
+    )[0]
+    index, row = results.space.index({"model": model}), results.tasks.index("sketch")
+    errors, sizes = results.errors[row], results.memory[row]
+    assert (f"{errors[index]:.3f}", f"{sizes[index] / 1e6:.4g}") == (truth, size)
+    assert f"{errors[sizes <= 30e6].min():.3f}" == lowest
+
+
 def test_files_by_hand(tmp_path: Path) -> None:
     rows = ("big,224,20.5,{}", "small,160,50,0.27", "mid,224,30,5.00", "mid,288,25,5.00")
     for number, parting in enumerate(("", "", "only,224,1,1.00")):
@@ -54,6 +66,7 @@ def test_ten_evaluations_find_a_good_model(
     read = example.read(tmp_path)
     np.testing.assert_allclose(read.errors, results.errors, atol=1e-9)
     np.testing.assert_allclose(read.memory, results.memory)
+    check_what_the_page_prints(read)
     example.main([str(tmp_path)])
     said = re.findall(r"(?:± |error |truth is |parameters )(\d\.\d+)", capsys.readouterr().out)
     *_, truth, lowest = map(float, said)
