@@ -249,6 +249,13 @@ def test_what_large_asks_cost() -> None:
         assert row == [*counts, record["sampler"], f"{float(record['milliseconds']):.0f}"]
 
 
+def test_what_importing_costs() -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra benchmarks")
+    from benchmarks.speed.imports import table as imports
+
+    assert imports(results("speed/imports")) in DOCUMENTS["benchmarks"]
+
+
 def test_what_is_printed_was_measured() -> None:
     """The printed errors of digits are those that were measured once for all configurations."""
     (printed,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)

@@ -30,7 +30,7 @@ LAYERS = (
     {"visualization"},
     {"report"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "examples"},
 )
 """Folders, and the modules beside them, from the ground up."""
 
@@ -43,13 +43,13 @@ LOW_PRECISION = (
 )
 
 MAY_IMPORT = {
-    "torch": {"lowprecision"},
+    "torch": {"lowprecision", "examples"},
     "torchvision": {"lowprecision"},
     "qtorch": {"lowprecision"},
-    "optuna": {"studies", "collecting", "cli", "visualization"},
+    "optuna": {"studies", "collecting", "cli", "visualization", "examples"},
 }
-"""Where a library may be imported. ConfigurationSpace speaks Optuna's language, too, and imports it
-when it is called."""
+"""Where a library may be imported; examples are a user's programs. ConfigurationSpace speaks
+Optuna's language, too, and imports it when it is called."""
 
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
@@ -161,6 +161,19 @@ def test_importing_the_package_is_light() -> None:
     code = (
         "import sys, optuna_peppp, optuna_peppp.cli, optuna_peppp.meta.model\n"
         f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_sampling_loads_no_torch() -> None:
+    """What an Optuna user imports, who trains with whatever they like."""
+    code = (
+        "import sys, optuna_peppp\n"
+        "optuna_peppp.PEPPPSampler, optuna_peppp.MetaModel, optuna_peppp.predict\n"
+        "print([name for name in ('torch', 'torchvision') if name in sys.modules])"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

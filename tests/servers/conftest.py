@@ -63,7 +63,7 @@ def _workers() -> Iterator[Workers]:
 
 @pytest.fixture
 def start(_workers: Workers, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
-    """Starts ``optuna-peppp ARGUMENTS`` or ``sample ARGUMENTS``."""
+    """Starts ``optuna-peppp ARGUMENTS``, ``sample ARGUMENTS`` or ``example ARGUMENTS``."""
     started: list[Worker] = []
 
     def run(*arguments: str | Path | float, dead_after: float = 30) -> Worker:

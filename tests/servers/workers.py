@@ -58,6 +58,8 @@ PAUSE: Final = 0.5
 _PACED: Final = ("collecting.workers", "studies.tuning")
 """Modules whose commands have one pace."""
 
+_EXAMPLE: Final = "optuna_peppp.examples.several_machines"
+
 TRAINING: Final = "training of"
 """Said of every measurement when it begins."""
 
@@ -126,7 +128,9 @@ class Workers:
         )
 
     def start(self, output: Path, *command: str | Path | float, dead_after: float) -> Worker:
-        """Starts ``optuna-peppp COMMAND``, or :func:`sample` where it is ``sample``.
+        """Starts ``optuna-peppp COMMAND``, or what ``sample`` and ``example`` stand for.
+
+        The one is :func:`sample`, the other the example of several machines.
 
         Args:
             output: A file for what it says.
@@ -205,6 +209,7 @@ def fork_workers() -> None:
     """Forks a worker for every list of words, and tells how one ended for its number."""
     for name in ("cli", "lowprecision.training.devices", "report.text", *_PACED):
         importlib.import_module(f"optuna_peppp.{name}")
+    importlib.import_module(_EXAMPLE)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     codes: dict[int, int | None] = {}
     for line in sys.stdin:
@@ -241,6 +246,8 @@ def work(output: str, dead_after: float, *command: str) -> int:
     try:
         if command[0] == "sample":
             sample(*command[1:])
+        elif command[0] == "example":
+            importlib.import_module(_EXAMPLE).main(command[1:])
         else:
             importlib.import_module("optuna_peppp.cli").app(list(command))
     except SystemExit as end:

@@ -1,0 +1,1 @@
+"""The sampler as a package of OptunaHub's registry."""

@@ -1,0 +1,1 @@
+"""Programs to begin with, each run by a test: ``python -m optuna_peppp.examples.NAME``."""
