@@ -74,7 +74,7 @@ RECIPES: Final = {
 }
 
 
-class Watch(TorchDispatchMode):
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The storages that operations made and that live.
 
     Attributes:
@@ -82,7 +82,7 @@ class Watch(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._living: dict[int, tuple[Callable[[], bool], int]] = {}
         self._known: set[int] = set()
         self.most = 0
@@ -225,7 +225,7 @@ def table(rows: Sequence[Row]) -> str:
         lines.append(
             [
                 *names,
-                *(f"{size / 1e6:.2f}" if size else "" for size in sizes),
+                *(f"{float(size) / 1e6:.2f}" if size else "" for size in sizes),
                 f"{row['seconds']:.3f}",
                 f"{share:.3f}" if share else "",
             ]

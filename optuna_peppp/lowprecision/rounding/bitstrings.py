@@ -40,7 +40,7 @@ def pack_bits(codes: Tensor, bits: int) -> Tensor:
     parts = []
     if whole:
         of_bytes = codes.contiguous().view(torch.uint8).view(-1, 4)[:, :whole]
-        parts.append(of_bytes.contiguous().view(-1))
+        parts.append(_cut(of_bytes))
     if rest:
         parts.append(_pack_rest(codes >> (_EIGHT * whole) if whole else codes, rest))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -77,7 +77,7 @@ def _pack_rest(codes: Tensor, bits: int) -> Tensor:
         shifts = torch.arange(_EIGHT, dtype=torch.int32, device=codes.device) * bits
         words = (eights << shifts).sum(-1, dtype=torch.int32)
     size = words.element_size()
-    return words.view(torch.uint8).view(-1, size)[:, :bits].contiguous().view(-1)
+    return _cut(words.view(torch.uint8).view(-1, size)[:, :bits])
 
 
 def _unpack_rest(string: Tensor, bits: int, count: int) -> Tensor:
@@ -95,3 +95,8 @@ def _unpack_rest(string: Tensor, bits: int, count: int) -> Tensor:
         shifts = torch.arange(_EIGHT, dtype=torch.int32, device=string.device) * bits
         codes = bytes_of.view(torch.int32) >> shifts
     return codes.bitwise_and_((1 << bits) - 1).reshape(-1)[:count]
+
+
+def _cut(x: Tensor) -> Tensor:
+    """The first columns of a matrix alone, without what lay behind them."""
+    return x.clone(memory_format=torch.contiguous_format).view(-1)

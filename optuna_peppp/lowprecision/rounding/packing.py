@@ -136,6 +136,9 @@ def _pack_blocks(x: Tensor, fmt: BlockFormat, keys: Tensor | None, axis: int | N
         result = numbers.new_empty(like.numel()).as_strided(like.shape, like.stride())
         return result.copy_(numbers)
 
+    if values.numel() == 0:
+        nothing = torch.empty_like(x)
+        return Packed(nothing.new_empty(0, dtype=torch.uint8), (), like, lambda _: nothing)
     blocks, dim = layout.split(values, axis)
     elements, own = arithmetic.parts(blocks, keys, dim)
     string = layout.join(codes.encode(elements), values, axis).reshape(-1)

@@ -106,10 +106,7 @@ class Saved:
         self.storage, self.size = storage_key(x), x.untyped_storage().nbytes()
         self.version = x._version
         self.like = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
-        dense = x.numel() > 0 and torch.empty_like(self.like).stride() == x.stride()
-        self.place = (
-            (x.storage_offset(), x.numel()) if dense and x.layout == torch.strided else None
-        )
+        self.place = (int(x.storage_offset()), x.numel()) if _is_dense(x) else None
 
     @property
     def numbers(self) -> Tensor:
@@ -127,7 +124,11 @@ class Saved:
     def settle_otherwise(self) -> None:
         """Packs integers, masks, and masks with a factor, as dropout has them."""
         x = self.tensor
-        if x is None or self.place is None or x.numel() < SMALL:
+        if x is None:
+            return
+        if self.place is None or x.numel() < SMALL:
+            if x.nbytes < self.size:  # the rest of the storage is not needed
+                self.tensor = x.detach().clone()
             return
         numbers = flat(x, self.place)
         if x.dtype == torch.bool:
@@ -166,6 +167,16 @@ class Saved:
             numbers = unpack_bits(self.bits, self.count, self.like.numel()).to(self.like.dtype)
             numbers = numbers if self.factor is None else numbers.mul_(self.factor)
         return numbers.as_strided(self.like.shape, self.like.stride())
+
+
+def _is_dense(x: Tensor) -> bool:
+    """Whether the numbers fill a piece of memory."""
+    expected = 1
+    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+        if size > 1 and stride != expected:
+            return False
+        expected *= size
+    return expected > 0
 
 
 def flat(x: Tensor, place: Place) -> Tensor:

@@ -68,7 +68,7 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
                 f"{quoted(recipe)}: give Recipe.hardware('int4@256/minmax')"
             )
         self._recipe = recipe
-        self._hooks = saved_tensors_hooks(self._pack, Saved.unpack)
+        self._hooks = saved_tensors_hooks(self._pack, _unpack)
         self._sites: dict[int, Site] = {}
         self._pending: list[Saved] = []
         self._held: weakref.WeakSet[Saved] = weakref.WeakSet()
@@ -203,7 +203,9 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
         if len(self._sites) > 2 * len([s for s in self._sites.values() if not s.is_gone]) + 64:
             self._sites = {key: site for key, site in self._sites.items() if not site.is_gone}
 
-    def _pack(self, x: Tensor) -> Saved:
+    def _pack(self, x: Tensor) -> Saved | Tensor:
+        if type(x) not in (Tensor, nn.Parameter) or x.layout != torch.strided:
+            return x
         saved = Saved(x)
         self._held.add(saved)
         if not self._is_own(saved):
@@ -241,12 +243,11 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
             return None
         if self._rounder is None:
             self._rounder = Quantizer(self._recipe).rounder(x.device)
-        role: Any = "saved" if "saved" in self._recipe else "activations"
-        site = Site(x, (), kept=True)
+        site, numbers = Site(x, (), kept=True), flat(x, saved.place)
         self._number += 1
-        numbers = flat(x, saved.place)
-        site.packed[saved.place] = self._rounder.pack(
-            numbers, self._recipe[role], role, self._number
+        fmt = self._recipe.get("saved") or self._recipe["activations"]
+        site.packed[saved.place] = self._rounder.pack_kept(
+            numbers, fmt, "activations", self._number
         )
         self._sites[saved.storage] = site
         return site
@@ -272,6 +273,10 @@ def packing() -> packed_saved_tensors | None:
     """The innermost block that this thread is in, None in what is being compiled."""
     blocks = () if torch.compiler.is_compiling() else _running()
     return blocks[-1] if blocks else None
+
+
+def _unpack(saved: Saved | Tensor) -> Tensor:
+    return saved.unpack() if isinstance(saved, Saved) else saved
 
 
 def _nbytes(part: Any) -> int:
