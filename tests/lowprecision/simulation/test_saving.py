@@ -176,7 +176,8 @@ def test_a_loop_of_ones_own_trains_packed_as_without() -> None:
         )
         for _ in range(5):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(network(x), torch.arange(4)).backward()
+            loss = nn.functional.cross_entropy(network(x), torch.arange(4))
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         return [p.detach() for p in model.parameters()]
 
