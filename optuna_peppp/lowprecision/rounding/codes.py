@@ -46,7 +46,7 @@ def codes_of(element: FloatFormat | MachineFloat | Integer | DynamicMap) -> Code
     if isinstance(element, Integer):
         return _Integers(element.bits)
     if isinstance(element, DynamicMap):
-        return _Table(element)
+        return _Table(element.bits, torch.from_numpy(element.numbers()))
     special = element.special if isinstance(element, MachineFloat) else None
     return _Floats(element.exponent, element.mantissa, element.min_normal, special)
 
@@ -116,21 +116,16 @@ class _Integers:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    element: DynamicMap
-
-    @property
-    def bits(self) -> int:
-        return self.element.bits
-
-    def _numbers(self, device: torch.device) -> Tensor:
-        return torch.from_numpy(self.element.numbers()).to(device)
+    bits: int
+    numbers: Tensor
 
     def encode(self, x: Tensor) -> Tensor:
-        codes = torch.searchsorted(self._numbers(x.device), x.contiguous(), out_int32=True)
+        numbers = self.numbers.to(x.device)
+        codes = torch.searchsorted(numbers, x.contiguous(), out_int32=True)
         return codes.clamp_(max=(1 << self.bits) - 1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        numbers = self._numbers(codes.device)
+        numbers = self.numbers.to(codes.device)
         return numbers.index_select(0, codes.reshape(-1)).view(codes.shape)
 
 

@@ -8,9 +8,10 @@ elements, and scales stand beside it in their own formats.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from optuna_peppp.lowprecision.compatibility import compiler_settings
 from optuna_peppp.lowprecision.rounding import maps, scales
 from optuna_peppp.lowprecision.rounding.bitstrings import pack_bits, unpack_bits
 from optuna_peppp.lowprecision.rounding.codes import Codes, codes_of
-from optuna_peppp.lowprecision.rounding.compiling import can_compile, may_compile
+from optuna_peppp.lowprecision.rounding.compiling import AS_EAGERLY, can_compile, may_compile
 from optuna_peppp.lowprecision.rounding.layouts import layout_of
 from optuna_peppp.lowprecision.rounding.machine import times_scale
 from optuna_peppp.lowprecision.rounding.quantize import LARGE, on_device
@@ -100,20 +101,20 @@ def _decoded(string: Tensor, codes: Codes, missing: int) -> Tensor:
     return codes.decode(unpack_bits(string, codes.bits, count))
 
 
-def _fast(function: Callable[..., Tensor], count: int) -> Callable[..., Tensor]:
-    """The function, compiled where tensors are large and it can be, once a format."""
-    large = count >= LARGE and count % 8 == 0 and may_compile(count)
+def _fast(function: Callable[..., Any], *sizes: int) -> Callable[..., Any]:
+    """The function, compiled where a tensor of these sizes is large, once a format."""
+    large = math.prod(sizes) >= LARGE and math.prod(sizes) % 8 == 0 and may_compile(*sizes)
     return _compiled(function) if large and can_compile(quiet=True) else function
 
 
 @functools.cache
-def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    compiled = torch.compile(function, dynamic=True, fullgraph=True)
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    compiled = torch.compile(function, dynamic=True, fullgraph=True, options=AS_EAGERLY)
 
-    def call(x: Tensor, *arguments: object) -> Tensor:
+    def call(*arguments: object) -> Any:
         # Bits are constants; sizes are not.
         with compiler_settings(specialize_int=True, recompile_limit=64):
-            return compiled(x, *arguments)
+            return compiled(*arguments)
 
     return call
 
@@ -128,8 +129,10 @@ def _pack_blocks(x: Tensor, fmt: BlockFormat, keys: Tensor | None, axis: int | N
 
     def unpacking(packed: Packed) -> Tensor:
         string = unpack_bits(packed.string, codes.bits, like.numel()).view(shape)
-        blocks, _ = layout.split(string, axis)
-        numbers = layout.join(arithmetic.whole(codes.decode(blocks), packed.scales), string, axis)
+        blocks, dim = layout.split(string, axis)
+        rows, last = _rows(blocks, dim)
+        numbers = _fast(_restored, *rows.shape)(rows, packed.scales, arithmetic, codes)
+        numbers = layout.join(numbers.view(last).movedim(-1, dim), string, axis)
         numbers = numbers.reshape(like.shape).to(like.dtype)
         if numbers.stride() == like.stride():
             return numbers
@@ -140,9 +143,29 @@ def _pack_blocks(x: Tensor, fmt: BlockFormat, keys: Tensor | None, axis: int | N
         nothing = torch.empty_like(x)
         return Packed(nothing.new_empty(0, dtype=torch.uint8), (), like, lambda _: nothing)
     blocks, dim = layout.split(values, axis)
-    elements, own = arithmetic.parts(blocks, keys, dim)
-    string = layout.join(codes.encode(elements), values, axis).reshape(-1)
-    return Packed(pack_bits(string, codes.bits), own, like, unpacking)
+    rows, last = _rows(blocks, dim)
+    elements, own = _fast(_taken_apart, *rows.shape)(rows, keys, arithmetic, codes)
+    string = layout.join(elements.view(last).movedim(-1, dim), values, axis).reshape(-1)
+    return Packed(_fast(pack_bits, len(string))(string, codes.bits), own, like, unpacking)
+
+
+def _rows(blocks: Tensor, dim: int) -> tuple[Tensor, torch.Size]:
+    """A matrix of blocks, and the shape that it would have with a block in the last dimension."""
+    last = blocks.movedim(dim, -1)
+    return last.reshape(-1, last.shape[-1]), last.shape
+
+
+def _taken_apart(
+    rows: Tensor, keys: Tensor | None, arithmetic: _Arithmetic, codes: Codes
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    elements, own = arithmetic.parts(rows, keys, -1)
+    return codes.encode(elements), own
+
+
+def _restored(
+    rows: Tensor, own: tuple[Tensor, ...], arithmetic: _Arithmetic, codes: Codes
+) -> Tensor:
+    return arithmetic.whole(codes.decode(rows), own)
 
 
 class _Arithmetic(Protocol):

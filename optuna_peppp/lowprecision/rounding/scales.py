@@ -27,7 +27,8 @@ Differences from torchao, on purpose:
 * (2), rceil: torchao's k goes through log2, which at large exponents cannot tell a number from the
   power of two just below it, and its blocks with k = -127 become zero. k is exact here, as of the
   instruction ``cvt.rp.satfinite.ue8m0x2`` that torchao uses on newer hardware.
-* (3): a tensor of zeros stays zero; torchao divides by its scale, and makes it NaN.
+* (3): S is at least 2^-121, so that (1 / S) / s is finite: a tensor of zeros stays zero, and of numbers
+  near float32's smallest ones none becomes NaN, as torchao makes of them.
 """
 
 from __future__ import annotations
@@ -57,6 +58,9 @@ _INFINITY: Final = 0x7F800000
 _ONE: Final = 0x3F800000
 _SUBNORMAL: Final = 0x00400000
 """The bits of 2^-127."""
+
+_LEAST: Final = 2.0**-121
+"""The smallest S of (3): its inverse over the smallest s, 2^-6, is a float32."""
 
 _LOW: Final = 0xFFFF
 """The bits that a bfloat16 lacks."""
@@ -156,7 +160,7 @@ def nvfp4_parts(
     """q, s and S of (3)."""
     amax = x.abs().amax(dim, keepdim=True)
     whole = amax.amax() / (NVFP4.scale.max * NVFP4.element.max)
-    whole = torch.where(whole == 0, 1.0, whole)
+    whole = whole.clamp(min=_LEAST)
     own = ((amax / NVFP4.element.max) / whole).clamp(NVFP4.scale.min_normal, NVFP4.scale.max)
     own = round_machine(own, None, scale)
     return round_scaled(x * ((1 / whole) / own), keys, element, dim), own, whole

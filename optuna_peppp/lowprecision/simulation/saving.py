@@ -25,7 +25,11 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from optuna_peppp.configurations.formats import FloatFormat, Format, MachineFloat
 from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.configurations.roles import RULED, Role
-from optuna_peppp.lowprecision.compatibility import storage_key, storage_watch
+from optuna_peppp.lowprecision.compatibility import (
+    OptimizedModule,
+    storage_key,
+    storage_watch,
+)
 from optuna_peppp.lowprecision.rounding.rounder import Rounder
 from optuna_peppp.lowprecision.rounding.scheme import Quantizer
 from optuna_peppp.lowprecision.simulation.saved import SMALL, Saved, Site, flat, same
@@ -49,7 +53,8 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
         recipe: Which tensor is in which format, or the name of one, as of :meth:`Recipe.named`.
 
     Raises:
-        ValueError: No recipe, an unknown name, or one that has neither role.
+        ValueError: A module that ``torch.compile`` made runs in the block; or no recipe, an unknown
+            name, or one that has neither role.
 
     >>> network = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
     >>> with packed_saved_tensors(Recipe.named("mxfp8")) as held:
@@ -253,6 +258,11 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
         return site
 
     def _enter_module(self, module: nn.Module, inputs: Any) -> None:
+        if isinstance(module, OptimizedModule):
+            raise ValueError(
+                "packed_saved_tensors is for eager passes, and a module of torch.compile was called "
+                "in its block; call the module that it was made of"
+            )
         if not self._exact:
             own = (*module._parameters.values(), *module._buffers.values())
             self._owns([x for x in own if x is not None])

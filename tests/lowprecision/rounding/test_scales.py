@@ -324,3 +324,11 @@ def test_what_was_rounded_stays(backend: Backend, name: str) -> None:
         assert_equal(again, rounded)
     else:  # a scale in float32 may move by its last bits
         torch.testing.assert_close(again, rounded, rtol=1e-2, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-45, 1e-39, 1e-35, 1e-30])
+def test_nvfp4_of_tiny_numbers_is_finite(size: float) -> None:
+    x = torch.linspace(-1, 1, 64) * size
+    rounded = quantize(x, "nvfp4", backend="eager")
+    assert rounded.isfinite().all()
+    assert (rounded - x).abs().max() <= max(0.2 * size, 2.0**-121 * 2.0**-6 / 4)

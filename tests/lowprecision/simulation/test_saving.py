@@ -201,3 +201,12 @@ def test_a_recipe_must_say_what_is_kept() -> None:
         packed_saved_tensors(Recipe({}))
     with pytest.raises(ValueError, match="Did you mean 'mxfp8'"):
         packed_saved_tensors("mxfp9")
+
+
+@pytest.mark.filterwarnings("ignore:Using `torch.compile:UserWarning")  # of PyTorch, of hooks
+def test_a_compiled_module_is_refused() -> None:
+    network = torch.compile(nn.Linear(4, 4), backend="eager")
+    refused = pytest.raises(ValueError, match="call the module that it was made of")
+    with refused, packed_saved_tensors("mxfp8"):
+        network(torch.ones(2, 4))
+    network(torch.ones(2, 4))
