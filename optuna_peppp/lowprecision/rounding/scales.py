@@ -27,8 +27,8 @@ Differences from torchao, on purpose:
 * (2), rceil: torchao's k goes through log2, which at large exponents cannot tell a number from the
   power of two just below it, and its blocks with k = -127 become zero. k is exact here, as of the
   instruction ``cvt.rp.satfinite.ue8m0x2`` that torchao uses on newer hardware.
-* (3): S is at least 2^-121, so that (1 / S) / s is finite: a tensor of zeros stays zero, and of numbers
-  near float32's smallest ones none becomes NaN, as torchao makes of them.
+* (3): S is at least 2^-121, so that (1 / S) / s is finite: a tensor of zeros stays zero, and
+  numbers near float32's smallest ones do not become NaN, as torchao makes of them.
 """
 
 from __future__ import annotations

@@ -260,8 +260,8 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
     def _enter_module(self, module: nn.Module, inputs: Any) -> None:
         if isinstance(module, OptimizedModule):
             raise ValueError(
-                "packed_saved_tensors is for eager passes, and a module of torch.compile was called "
-                "in its block; call the module that it was made of"
+                "packed_saved_tensors is for eager passes, and a module of torch.compile was "
+                "called in its block; call the module that it was made of"
             )
         if not self._exact:
             own = (*module._parameters.values(), *module._buffers.values())
