@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from optuna_peppp.configurations.formats import FloatFormat, Format, MachineFloat
+from optuna_peppp.configurations.recipe import Recipe
+from optuna_peppp.configurations.roles import RULED, Role
 from optuna_peppp.lowprecision.compatibility import storage_key, storage_watch
 from optuna_peppp.lowprecision.rounding.bitstrings import pack_bits, unpack_bits
 from optuna_peppp.lowprecision.rounding.packing import Packed, pack_elements
@@ -191,3 +193,22 @@ def same(one: Tensor, other: Tensor) -> bool:
         return False
     one, other = (x.as_strided((x.numel(),), (1,)) if x.dim() != 1 else x for x in (one, other))
     return torch.equal(one.view(torch.uint8), other.view(torch.uint8))
+
+
+def unpacked(saved: Saved | Tensor) -> Tensor:
+    """What the backward pass gets."""
+    return saved.unpack() if isinstance(saved, Saved) else saved
+
+
+def nbytes_of(part: Any) -> int:
+    """Bytes of one of :meth:`Saved.parts`."""
+    return int(part.nbytes() if isinstance(part, torch.UntypedStorage) else part.nbytes)
+
+
+def formats_of(recipe: Recipe, role: Role, exemption: int | None) -> list[Format]:
+    """The formats of a role, of which a recipe's rule chooses one."""
+    fmt = recipe.exempt(exemption).get(role)
+    formats = [] if fmt is None else [fmt]
+    if recipe.rule is not None and exemption is None and role in RULED:
+        formats.append(recipe.rule.high)
+    return formats

@@ -24,7 +24,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from optuna_peppp.configurations.formats import FloatFormat, Format, MachineFloat
 from optuna_peppp.configurations.recipe import Recipe
-from optuna_peppp.configurations.roles import RULED, Role
+from optuna_peppp.configurations.roles import Role
 from optuna_peppp.lowprecision.compatibility import (
     OptimizedModule,
     storage_key,
@@ -32,7 +32,16 @@ from optuna_peppp.lowprecision.compatibility import (
 )
 from optuna_peppp.lowprecision.rounding.rounder import Rounder
 from optuna_peppp.lowprecision.rounding.scheme import Quantizer
-from optuna_peppp.lowprecision.simulation.saved import SMALL, Saved, Site, flat, same
+from optuna_peppp.lowprecision.simulation.saved import (
+    SMALL,
+    Saved,
+    Site,
+    flat,
+    formats_of,
+    nbytes_of,
+    same,
+    unpacked,
+)
 from optuna_peppp.lowprecision.simulation.straight_through import is_rounded, leaves_of
 from optuna_peppp.text import quoted
 
@@ -59,9 +68,9 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
     >>> network = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
     >>> with packed_saved_tensors(Recipe.named("mxfp8")) as held:
     ...     loss = network(torch.ones(32, 64)).sum()
-    >>> loss.backward()
     >>> held.nbytes < held.nbytes_unpacked
     True
+    >>> loss.backward()
     """
 
     def __init__(self, recipe: Recipe | str) -> None:
@@ -73,7 +82,7 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
                 f"{quoted(recipe)}: give Recipe.hardware('int4@256/minmax')"
             )
         self._recipe = recipe
-        self._hooks = saved_tensors_hooks(self._pack, _unpack)
+        self._hooks = saved_tensors_hooks(self._pack, unpacked)
         self._sites: dict[int, Site] = {}
         self._pending: list[Saved] = []
         self._held: weakref.WeakSet[Saved] = weakref.WeakSet()
@@ -102,7 +111,7 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
     def nbytes(self) -> int:
         """Bytes of what is held, each storage once, of what the backward pass has not freed."""
         held = {id(part): part for saved in self._held for part in saved.parts()}
-        return sum(map(_nbytes, held.values()))
+        return sum(map(nbytes_of, held.values()))
 
     @property
     def nbytes_unpacked(self) -> int:
@@ -112,7 +121,7 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
     def begin(self, recipe: Recipe, own: Sequence[Tensor]) -> None:
         """Begins a pass of a network that rounds, with parameters and buffers of its own."""
         self._exact = True
-        self._formats = _formats(recipe, "activations", None)
+        self._formats = formats_of(recipe, "activations", None)
         self._owns(own)
 
     def _owns(self, own: Sequence[Tensor]) -> None:
@@ -147,7 +156,7 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
             relu: Whether ``nn.ReLU`` computed them.
         """
         saved = rounder.recipe.get("saved") if role in ("input", "activations") else None
-        formats = _formats(rounder.recipe, role, exemption)
+        formats = formats_of(rounder.recipe, role, exemption)
         computed, rounded = leaves_of(raw), list[Site]()
         for place, after in enumerate(leaves_of(values)):
             before = computed[place]
@@ -176,7 +185,7 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
         """Tells of a network's weights, by name, as they were rounded."""
         exemptions = [exempt.get(name.rpartition(".")[0]) for name in weights]
         for group, exemption in enumerate(dict.fromkeys((None, *exemptions))):
-            formats = _formats(rounder.recipe, "weights", exemption)
+            formats = formats_of(rounder.recipe, "weights", exemption)
             names = [n for n, own in zip(weights, exemptions, strict=True) if own == exemption]
             for index, name in enumerate(names, group * len(weights)):
                 site = Site(weights[name], formats)
@@ -283,20 +292,3 @@ def packing() -> packed_saved_tensors | None:
     """The innermost block that this thread is in, None in what is being compiled."""
     blocks = () if torch.compiler.is_compiling() else _running()
     return blocks[-1] if blocks else None
-
-
-def _unpack(saved: Saved | Tensor) -> Tensor:
-    return saved.unpack() if isinstance(saved, Saved) else saved
-
-
-def _nbytes(part: Any) -> int:
-    return int(part.nbytes() if isinstance(part, torch.UntypedStorage) else part.nbytes)
-
-
-def _formats(recipe: Recipe, role: Role, exemption: int | None) -> list[Format]:
-    """The formats of a role, of which a recipe's rule chooses one."""
-    fmt = recipe.exempt(exemption).get(role)
-    formats = [] if fmt is None else [fmt]
-    if recipe.rule is not None and exemption is None and role in RULED:
-        formats.append(recipe.rule.high)
-    return formats
