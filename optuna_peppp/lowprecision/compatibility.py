@@ -68,6 +68,7 @@ __all__ = [
     "eager_where_compiled",
     "in_the_graph",
     "is_traceable_wrapper_subclass",
+    "saved_by_relu",
     "saved_tensors_seen",
     "set_checkpoint_classes",
     "storage_key",
@@ -128,6 +129,18 @@ def storage_watch(tensor: Tensor) -> Callable[[], bool]:
     """
     gone: Callable[[], bool] = StorageWeakRef(tensor.untyped_storage()).expired  # type: ignore[no-untyped-call]
     return gone
+
+
+def saved_by_relu(x: Tensor) -> Any:
+    """What a hook of saved tensors made of the result that a ReLU saved, None of any other tensor.
+
+    Where PyTorch does not tell, it is None, too.
+    """
+    node = x.grad_fn
+    if node is None or node.name() != "ReluBackward0":
+        return None
+    of_result: Any = node
+    return getattr(of_result._raw_saved_result, "data", None)
 
 
 def checkpoint_classes() -> tuple[Any, Any]:

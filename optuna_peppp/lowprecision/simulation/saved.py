@@ -31,12 +31,11 @@ class Site:
         x: Tensor,
         formats: Sequence[Format],
         *,
-        relu: bool = False,
         kept: bool = False,
     ) -> None:
         self._formats = [f for f in formats if isinstance(f, FloatFormat | MachineFloat)]
-        self._relu = relu
-        self.rounded = [x] if relu else []
+        # What a ReLU saved of its result, and that as it was rounded, until the former is settled.
+        self.of_relu: tuple[Saved, Tensor] | None = None
         self.kept = kept
         self.packed: dict[Place, Packed] = {}
         self.version = x._version
@@ -44,8 +43,8 @@ class Site:
 
     def of(self, x: Tensor) -> Site:
         """The same numbers in another storage."""
-        other = Site(x, self._formats, relu=self._relu, kept=self.kept)
-        other.packed, other.rounded = self.packed, self.rounded
+        other = Site(x, self._formats, kept=self.kept)
+        other.packed = self.packed
         return other
 
     @property
@@ -71,19 +70,19 @@ class Site:
                 self.packed[place] = packed
                 saved.packed, saved.tensor = packed, None
                 return
-        if self._relu:
-            self._settle_signs(saved, numbers)
+        if self.of_relu is not None and saved is self.of_relu[0]:
+            self._settle_signs(saved, numbers, self.of_relu[1])
 
-    def _settle_signs(self, saved: Saved, numbers: Tensor) -> None:
+    def _settle_signs(self, saved: Saved, numbers: Tensor, rounded: Tensor) -> None:
         """Packs where a ReLU let pass."""
-        passed = ~(numbers <= 0)
+        passed = _passed(numbers)
         saved.bits, saved.count, saved.tensor = pack_bits(passed.int(), 1), 1, None
-        if self.rounded and self.rounded[0].stride() == saved.like.stride():
-            # Rounded, some became zero, and no other changed its sign.
-            rounded = flat(self.rounded[0], (0, len(numbers)))
-            lost = passed.logical_and_(rounded <= 0).nonzero()[:, 0].int()
-            if lost.nbytes < saved.bits.nbytes:
-                saved.signs = self.packed, lost
+        if rounded.stride() == saved.like.stride():
+            # Rounded, some became zero, or NaN for another's sake with which they share a scale.
+            passed.logical_xor_(_passed(flat(rounded, (0, len(numbers)))))
+            changed = passed.nonzero()[:, 0].int()
+            if changed.nbytes < saved.bits.nbytes:
+                saved.signs = self.packed, changed
 
 
 @dataclass(eq=False)
@@ -96,7 +95,7 @@ class Saved:
     bits: Tensor | None = None
     count: int = 0
     factor: Tensor | None = None
-    lost: Tensor | None = None
+    changed: Tensor | None = None
     storage: int = field(init=False)
     size: int = field(init=False)
     version: int = field(init=False)
@@ -116,9 +115,14 @@ class Saved:
         assert self.tensor is not None
         return self.tensor
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the tensor was changed in place since: no backward pass may read it."""
+        return self.numbers._version != self.version
+
     def parts(self) -> list[Any]:
         """What of it is held, each a thing of its own."""
-        held: list[Any] = [self.packed, self.bits, self.lost]
+        held: list[Any] = [self.packed, self.bits, self.changed]
         if self.tensor is not None:
             held.append(self.tensor.untyped_storage())
         return [part for part in held if part is not None]
@@ -131,6 +135,7 @@ class Saved:
         if self.place is None or x.numel() < SMALL:
             if x.nbytes < self.size:  # the rest of the storage is not needed
                 self.tensor = x.detach().clone()
+                self.version = self.tensor._version
             return
         numbers = flat(x, self.place)
         if x.dtype == torch.bool:
@@ -149,21 +154,32 @@ class Saved:
     def share(self) -> None:
         """Has signs read from the rounded numbers, where another operation saved those."""
         if self.signs is not None and self.place is not None:
-            packed, lost = self.signs
+            packed, changed = self.signs
             found = packed.get((0, self.place[1]))
             if found is not None:
-                self.packed, self.lost, self.bits = found, lost, None
+                self.packed, self.changed, self.bits = found, changed, None
             self.signs = None
 
     def unpack(self) -> Tensor:
-        """What the backward pass gets."""
+        """What the backward pass gets.
+
+        Raises:
+            RuntimeError: It is as it was, but not any more what it was.
+        """
         if self.tensor is not None:
+            if self.is_stale:
+                raise RuntimeError(
+                    f"a tensor of shape {(*self.like.shape,)} that the forward pass saved was "
+                    "changed in place afterwards; change a copy of it, or after the backward pass"
+                )
             return self.tensor
         if self.packed is not None:
             numbers = self.packed.unpack()
-            if self.lost is not None:
-                numbers = flat(numbers, (0, self.like.numel())).gt(0).to(self.like.dtype)
-                numbers.index_fill_(0, self.lost.long(), 1.0)
+            if self.changed is not None:
+                passed = _passed(flat(numbers, (0, self.like.numel())))
+                places = self.changed.long()
+                passed[places] = ~passed[places]
+                numbers = passed.to(self.like.dtype)
         else:
             assert self.bits is not None
             numbers = unpack_bits(self.bits, self.count, self.like.numel()).to(self.like.dtype)
@@ -185,6 +201,11 @@ def flat(x: Tensor, place: Place) -> Tensor:
     """Numbers in the order of the memory."""
     offset, count = place
     return x.detach().as_strided((count,), (1,), offset)
+
+
+def _passed(x: Tensor) -> Tensor:
+    """Where a ReLU lets pass: NaN too."""
+    return ~(x <= 0)
 
 
 def same(one: Tensor, other: Tensor) -> bool:

@@ -3,7 +3,7 @@
 Operations hand what they save to hooks of autograd. A tensor that a site has rounded is recognised
 by its storage, and packed into the format of that site, once however many operations save it. So
 are the results that activations save themselves before a site rounds them, where rounding changed
-nothing; of what ``nn.ReLU`` saves, only the signs matter otherwise, one bit each. Integers have as
+nothing; of what a ReLU saves, only the signs matter otherwise, one bit each. Integers have as
 few bits as the largest of them takes, masks one. All else is kept as it is.
 
 Gradients stay what they are without packing, bit for bit, but for those through tensors that a
@@ -27,6 +27,7 @@ from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.configurations.roles import Role
 from optuna_peppp.lowprecision.compatibility import (
     OptimizedModule,
+    saved_by_relu,
     storage_key,
     storage_watch,
 )
@@ -141,8 +142,6 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
         role: Role,
         exemption: int | None = None,
         index: int = 0,
-        *,
-        relu: bool = False,
     ) -> None:
         """Tells of tensors that a network rounded.
 
@@ -153,11 +152,10 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
             role: What they are.
             exemption: Of the module that computed them.
             index: Number of the first tensor; the others follow.
-            relu: Whether ``nn.ReLU`` computed them.
         """
         saved = rounder.recipe.get("saved") if role in ("input", "activations") else None
         formats = formats_of(rounder.recipe, role, exemption)
-        computed, rounded = leaves_of(raw), list[Site]()
+        computed, relus = leaves_of(raw), list[Site]()
         for place, after in enumerate(leaves_of(values)):
             before = computed[place]
             if not isinstance(after, Tensor) or not is_rounded(after) or after.is_complex():
@@ -167,13 +165,17 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
                 packed = rounder.pack_kept(after.detach(), saved, role, index + place)
                 site.packed[0, after.numel()] = packed
             else:
-                site = Site(after, formats, relu=relu)
+                site = Site(after, formats)
                 self._pack_blocks(site, rounder, before, after, formats, role, index + place)
             self._remember(site, before, after)
-            rounded.append(site)
+            of_relu = saved_by_relu(before)
+            if isinstance(of_relu, Saved):
+                computed_by_relu = self._sites[storage_key(before)]
+                computed_by_relu.of_relu = of_relu, after
+                relus.append(computed_by_relu)
         self._settle()
-        for site in rounded:
-            site.rounded.clear()
+        for site in relus:
+            site.of_relu = None
 
     def weights(
         self,
@@ -241,11 +243,13 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
     def _settle(self) -> None:
         """Packs what is pending."""
         for saved in self._pending:
+            if saved.is_stale:
+                continue
             site = self._find(saved)
             if site is None and is_rounded(saved.numbers) and not saved.numbers.is_complex():
                 # It may be a copy of what a site has rounded, in another order.
                 site = Site(saved.numbers, self._formats)
-            if site is not None and saved.numbers.numel() >= SMALL:
+            if site is not None and (site.kept or saved.numbers.numel() >= SMALL):
                 site.settle(saved)
             saved.settle_otherwise()
         self._pending.clear()

@@ -151,12 +151,10 @@ class OutputRounding:
         operators = self._operators
         if operators is None:
             contents = next(submodule.children(), None)
-            relu = isinstance(submodule, nn.ReLU)
-            return self._site(name, name, output, contents is not None, relu)
+            return self._site(name, name, output, contents is not None)
         operators.pause()
         with without_function_mode():
-            relu = isinstance(submodule, nn.ReLU)
-            output = self._site(name, name, output, name not in operators.opaque, relu)
+            output = self._site(name, name, output, name not in operators.opaque)
         operators.leave(name)
         return output
 
@@ -185,7 +183,7 @@ class OutputRounding:
     def _is_state(self, target: Tensor) -> bool:
         return any(target is tensor for tensor in self._state)
 
-    def _site(self, name: str, module: str, output: Any, hands_on: bool, relu: bool = False) -> Any:
+    def _site(self, name: str, module: str, output: Any, hands_on: bool) -> Any:
         """The output of a call as it was rounded.
 
         Args:
@@ -193,7 +191,6 @@ class OutputRounding:
             module: The module whose exemption counts.
             output: Of the call.
             hands_on: Whether it may be what another site returned.
-            relu: Whether ``nn.ReLU`` computed it.
         """
         # Every output has a randomness of its own; containers count, since whether one is
         # rounded must not matter to the others.
@@ -214,9 +211,7 @@ class OutputRounding:
             self._after = rounded(rounder, output, "activations", "activation_gradients", start)
             block = packing()
             if block is not None:
-                block.site(
-                    *(rounder, output, self._after, "activations", exemption, start), relu=relu
-                )
+                block.site(rounder, output, self._after, "activations", exemption, start)
             elif self._keeps:
                 self._after = with_kept(rounder, output, self._after, "activations", start)
         self._version = _version(self._after)
