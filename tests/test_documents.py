@@ -256,6 +256,18 @@ def test_what_importing_costs() -> None:
     assert imports(results("speed/imports")) in DOCUMENTS["benchmarks"]
 
 
+def test_what_packing_holds() -> None:
+    head, float32, *rows = table(DOCUMENTS["benchmarks"], "packed: live MB, and over computed")
+    for column, network in enumerate(head[1:], 1):
+        (plain,) = results("memory", network=network.strip("`"), method="plain")
+        assert float32[column] == f"{float(plain['live_bytes']) / 1e6:.2f}"
+        for row in rows:
+            fields = {"network": network.strip("`"), "recipe": row[0].strip("`")}
+            (found,) = results("memory", method="packed", **fields)
+            live, ratio = float(found["live_bytes"]) / 1e6, float(found["live_over_computed"])
+            assert row[column] == f"{live:.2f} ({ratio:.2f})"
+
+
 def test_what_is_printed_was_measured() -> None:
     """The printed errors of digits are those that were measured once for all configurations."""
     (printed,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)

@@ -84,7 +84,7 @@ def pack_elements(x: Tensor, fmt: FloatFormat | MachineFloat) -> Packed:
 
     def unpacking(packed: Packed) -> Tensor:
         missing = -like.numel() % 8
-        numbers = _fast(_decoded, like.numel())(packed.string, codes, missing)
+        numbers: Tensor = _fast(_decoded, like.numel())(packed.string, codes, missing)
         return numbers.to(like.dtype).as_strided(like.shape, like.stride())
 
     return Packed(_fast(_encoded, len(flat))(flat, codes), (), like, unpacking)
