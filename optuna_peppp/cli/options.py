@@ -154,6 +154,12 @@ SitesOption = Annotated[
         help="Whose outputs are rounded: those of modules, or also of functions between them.",
     ),
 ]
+Packed = Annotated[
+    bool,
+    typer.Option(
+        "--packed", help="Hold what forward passes save in its formats: less memory, more time."
+    ),
+]
 OptimizerOption = Annotated[
     OptimizerName | None,
     typer.Option(

@@ -22,6 +22,7 @@ from optuna_peppp.cli.options import (
     Momentum,
     NetworkOption,
     OptimizerOption,
+    Packed,
     Rank,
     Report,
     RoundingOption,
@@ -97,6 +98,7 @@ def tune(
     train: TrainOption = None,
     rounding: RoundingOption = "stochastic",
     sites: SitesOption = "modules",
+    packed: Packed = False,
     image_size: ImageSize = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -165,6 +167,7 @@ def tune(
             learning_rate=learning_rate,
             rounding=rounding,
             sites=sites,
+            packed=packed,
             seed=seed,
             device=device,
         )

@@ -88,6 +88,7 @@ class Experiment(_Holder):
             :class:`~optuna_peppp.configurations.recipe.Recipe`.
         width: Of ``vit`` and ``gpt``, as ``build_model`` takes it; None for theirs.
         depth: Likewise.
+        packed: Whether to hold what forward passes save in its formats, as in ``train``.
 
     Raises:
         ValueError: Unknown names, numbers that are out of range, or a device that this machine
@@ -112,6 +113,7 @@ class Experiment(_Holder):
     sites: Sites = "modules"
     width: int | None = None
     depth: int | None = None
+    packed: bool = False
 
     def __post_init__(self) -> None:
         if is_own(self.data):
@@ -179,9 +181,9 @@ class Experiment(_Holder):
                 replace(self, **{name: value})  # type: ignore[arg-type]
 
     def settings(self) -> dict[str, Any]:
-        """What fixes its measurements, by name, as JSON keeps it: all but the device."""
+        """What fixes its measurements, by name, as JSON keeps it: not the device, nor packing."""
         settings = asdict(self)
-        del settings["device"]
+        del settings["device"], settings["packed"]
         return settings
 
     def load(self) -> ImageData | Any:
@@ -291,5 +293,6 @@ class Experiment(_Holder):
             batch_size=settings.batch_size,
             seed=self.seed,
             device=self.device,
+            packed=self.packed,
             on_epoch=on_epoch,
         )

@@ -213,11 +213,12 @@ def test_settings_are_pythons_own() -> None:
         "sites": "modules",
         "width": None,
         "depth": None,
+        "packed": False,
         "device": "cpu",
     }
     stored = asdict(experiment)
     assert json.loads(json.dumps(stored)) == expected
-    assert {type(value) for value in stored.values()} == {str, int, float, type(None)}
+    assert {type(value) for value in stored.values()} == {str, int, float, bool, type(None)}
 
 
 WHOLE: list[Any] = [0, -1, 1.5, 2.0, math.nan, True, np.True_, "2", np.array([2])]
@@ -307,8 +308,19 @@ def test_a_measurement_is_a_training_with_these_settings(
         "device": "cpu",
         "optimizer": "sgd",
         "schedule": "constant",
+        "packed": False,
         "on_epoch": None,
     }
+
+
+def test_packing_is_no_setting(tiny: Experiment) -> None:
+    packed = replace(tiny, packed=True)
+    assert packed.settings() == tiny.settings()
+    result = packed.measure(PARAMS)
+    data = tiny.load()
+    recipe = Recipe.paper("1-5-3", "1-6-9", tiny.rounding)
+    model = tiny.build()
+    assert result == train(model, data, recipe, backend="eager", epochs=2, batch_size=16)
 
 
 def test_a_measurement_is_repeatable() -> None:
