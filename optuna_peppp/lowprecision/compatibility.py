@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
+from torch._C import (
+    DisableTorchFunction,  # calls functions past all modes
+)
 from torch._dynamo import (
     OptimizedModule,  # what torch.compile wraps a module in, which is looked at in its place
     eval_frame,  # see eager_where_compiled
@@ -76,9 +79,13 @@ __all__ = [
     "tree_flatten",
     "tree_leaves",
     "tree_unflatten",
+    "unseen",
     "unset_fake_temporarily",
     "without_function_mode",
 ]
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 FAKE_TENSOR_LOG: Final = "torch._subclasses.fake_tensor"
 """The logger of operations that fail without data."""
@@ -129,6 +136,16 @@ def storage_watch(tensor: Tensor) -> Callable[[], bool]:
     """
     gone: Callable[[], bool] = StorageWeakRef(tensor.untyped_storage()).expired  # type: ignore[no-untyped-call]
     return gone
+
+
+def unseen(function: Callable[[T], U]) -> Callable[[T], U]:
+    """The function as one that calls PyTorch's functions past all modes."""
+
+    def called(x: T) -> U:
+        with DisableTorchFunction():
+            return function(x)
+
+    return called
 
 
 def saved_by_relu(x: Tensor) -> Any:

@@ -30,6 +30,7 @@ from optuna_peppp.lowprecision.compatibility import (
     saved_by_relu,
     storage_key,
     storage_watch,
+    unseen,
 )
 from optuna_peppp.lowprecision.rounding.rounder import Rounder
 from optuna_peppp.lowprecision.rounding.scheme import Quantizer
@@ -83,7 +84,7 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
                 f"{quoted(recipe)}: give Recipe.hardware('int4@256/minmax')"
             )
         self._recipe = recipe
-        self._hooks = saved_tensors_hooks(self._pack, unpacked)
+        self._hooks = saved_tensors_hooks(unseen(self._pack), unseen(unpacked))
         self._sites: dict[int, Site] = {}
         self._pending: list[Saved] = []
         self._held: weakref.WeakSet[Saved] = weakref.WeakSet()
