@@ -260,14 +260,14 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
         x = saved.numbers
         if x.numel() < SMALL or x.is_complex() or saved.place is None:
             return None
-        if self._rounder is None:
-            self._rounder = Quantizer(self._recipe).rounder(x.device)
+        fmt = self._recipe.get("saved") or self._recipe["activations"]
+        if self._rounder is None:  # which draws nothing for other roles: dropout stays what it is
+            kept = Recipe({"saved": fmt}, self._recipe.stochastic & {"saved"})
+            self._rounder = Quantizer(kept).rounder(x.device)
         site, numbers = Site(x, (), kept=True), flat(x, saved.place)
         self._number += 1
-        fmt = self._recipe.get("saved") or self._recipe["activations"]
-        site.packed[saved.place] = self._rounder.pack_kept(
-            numbers, fmt, "activations", self._number
-        )
+        packed = self._rounder.pack_kept(numbers, fmt, "activations", self._number)
+        site.packed[saved.place] = packed
         self._sites[saved.storage] = site
         return site
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from optuna_peppp.configurations.recipe import Recipe
 from optuna_peppp.lowprecision import LowPrecisionModule, packed_saved_tensors
@@ -21,7 +24,8 @@ class Computing(nn.Module):
         self.outer = nn.Linear(64, 64)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.outer(self.activation(1.3 * self.inner(x) + x))
+        y: Tensor = self.outer(self.activation(1.3 * self.inner(x) + x))
+        return y
 
 
 def gradients(network: nn.Module, recipe: Recipe, x: Tensor, *, packed: bool) -> list[Any]:
@@ -53,7 +57,7 @@ def test_what_others_save_of_a_relus_result_is_more_than_its_signs() -> None:
     def penalty(packed: bool) -> Tensor | None:
         network.zero_grad()
         LowPrecisionModule(network, NEAREST, packed=packed)(torch.ones(32, 64))
-        of_hook.pop().sum().backward()
+        torch.autograd.backward(of_hook.pop().sum())
         return network.inner.weight.grad
 
     want = penalty(packed=False)
@@ -101,3 +105,24 @@ def test_what_was_changed_in_place_afterwards_is_refused() -> None:
 def test_what_is_kept_of_small_tensors_is_what_is_kept_without_packing() -> None:
     recipe = Recipe.hardware("int4@256/minmax")
     assert_packed_as_without(Computing(nn.Tanh()), recipe, torch.randn(1, 64))
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_what_packing_computes_is_no_operator_of_the_network(use_reentrant: bool) -> None:
+    class Checkpointed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = checkpoint(torch.exp, x, use_reentrant=use_reentrant)
+            return y
+
+    recipe = replace(Recipe.paper("1-4-3", "1-6-9", "stochastic"), sites="operators")
+    assert_packed_as_without(Computing(Checkpointed()), recipe, torch.randn(32, 64))
+
+
+def test_dropout_draws_what_it_draws_without_packing() -> None:
+    network = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(), nn.Linear(64, 8))
+    x, outputs = torch.randn(32, 64), []
+    for block in (nullcontext(), packed_saved_tensors("bfloat16")):
+        torch.manual_seed(0)
+        with block:
+            outputs.append(network(x))
+    torch.testing.assert_close(*outputs, rtol=0, atol=0)
