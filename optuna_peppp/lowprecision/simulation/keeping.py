@@ -61,7 +61,7 @@ class _Kept:
         _, kept = self._kept.get(storage_key(saved), (saved, saved))
         if kept is saved or kept.dtype != saved.dtype:
             return saved
-        if kept.stride() == saved.stride():
+        if (kept.shape, kept.stride()) == (saved.shape, saved.stride()):
             return kept
         return kept.as_strided(saved.shape, saved.stride(), saved.storage_offset())
 

@@ -89,19 +89,19 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
         self._pending: list[Saved] = []
         self._held: weakref.WeakSet[Saved] = weakref.WeakSet()
         self._own: dict[int, Callable[[], bool]] = {}
-        self._exact = False
+        self._exact, self._number = False, 0
         self._formats: list[Format] = []
-        self._number = 0
+        self._modules: list[Any] = []
         self._rounder: Rounder | None = None
 
     def __enter__(self) -> Self:
         _running().append(self)
         self._hooks.__enter__()
-        self._modules = register_module_forward_pre_hook(self._enter_module)
+        self._modules.append(register_module_forward_pre_hook(self._enter_module))
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._modules.remove()
+        self._modules.pop().remove()
         self._hooks.__exit__(None, None, None)
         _running().remove(self)
         self._settle()
@@ -272,12 +272,13 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
         return site
 
     def _enter_module(self, module: nn.Module, inputs: Any) -> None:
-        if isinstance(module, OptimizedModule):
+        mine = self in _running()  # and not of another thread
+        if mine and isinstance(module, OptimizedModule):
             raise ValueError(
                 "packed_saved_tensors is for eager passes, and a module of torch.compile was "
                 "called in its block; call the module that it was made of"
             )
-        if not self._exact:
+        if mine and not self._exact:
             own = (*module._parameters.values(), *module._buffers.values())
             self._owns([x for x in own if x is not None])
 

@@ -91,3 +91,22 @@ def test_what_functions_compute_is_kept_as_it_is() -> None:
     gradient = 2.2 * 1.1 * model.linear(x).detach()
     kept = quantize(x, KEPT)
     assert torch.allclose(_gradient(model.linear.weight), gradient.T @ kept, rtol=1e-5)
+
+
+def test_of_a_slice_the_slice_is_kept() -> None:
+    class Sliced(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.weight = nn.Linear(6, 8), nn.Parameter(torch.randn(8, 3))
+            self.outer = nn.Linear(3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden: Tensor = self.inner(x)
+            output: Tensor = self.outer(hidden[1:4] @ self.weight)
+            return output
+
+    model, x = Sliced(), torch.randn(5, 6)
+    LowPrecisionModule(model, RECIPE)(x).sum().backward()
+    hidden = quantize(model.inner(x).detach(), KEPT)[1:4]
+    back = model.outer.weight.detach().expand(3, 3)
+    torch.testing.assert_close(_gradient(model.weight), hidden.T @ back)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module
 from torch.utils.checkpoint import checkpoint
 
 from optuna_peppp.configurations.recipe import Recipe
@@ -52,7 +54,7 @@ def test_a_relu_lets_nan_pass_backward_too(activations: str) -> None:
 def test_what_others_save_of_a_relus_result_is_more_than_its_signs() -> None:
     network = Computing(nn.ReLU())
     of_hook: list[Tensor] = []
-    network.activation.register_forward_hook(lambda module, inputs, y: of_hook.append(y**3))
+    network.activation.register_forward_hook(lambda relu, inputs, y: of_hook.append(y**3))
 
     def penalty(packed: bool) -> Tensor | None:
         network.zero_grad()
@@ -126,3 +128,12 @@ def test_dropout_draws_what_it_draws_without_packing() -> None:
         with block:
             outputs.append(network(x))
     torch.testing.assert_close(*outputs, rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:Using `torch.compile:UserWarning")  # of PyTorch, of hooks
+def test_a_block_is_for_its_own_thread_and_leaves_no_hook() -> None:
+    compiled = torch.compile(nn.Linear(4, 4), backend="eager")
+    hooks, block = len(module._global_forward_pre_hooks), packed_saved_tensors("mxfp8")
+    with block, block, ThreadPoolExecutor(1) as pool:
+        assert pool.submit(compiled, torch.ones(2, 4)).result().shape == (2, 4)
+    assert len(module._global_forward_pre_hooks) == hooks
