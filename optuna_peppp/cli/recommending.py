@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from optuna_peppp.cli.output import clear_errors, clear_warnings, echo
 
 if TYPE_CHECKING:
     from optuna_peppp.configurations.layers import Layers
+    from optuna_peppp.configurations.recipe import Recipe
     from optuna_peppp.configurations.space import Value
     from optuna_peppp.studies.tuning import Tuning
 
@@ -33,7 +34,9 @@ def recommend(
         typer.Option(
             dir_okay=False,
             callback=in_a_folder,
-            help="Write the format of every tensor of a recommended assignment here, as JSON.",
+            metavar="TOOL|FILE",
+            help="Print what torchao, transformer-engine or bitsandbytes need to train what is "
+            "recommended; or write the format of every tensor of an assignment here, as JSON.",
         ),
     ] = None,
 ) -> None:
@@ -42,14 +45,21 @@ def recommend(
         check_size("--memory-cap", memory_cap)
 
         from optuna_peppp.files import replacing
+        from optuna_peppp.report.tools import TOOLS, code
         from optuna_peppp.studies.tuning import Tuning
 
         tuning = Tuning.load(storage, study_name)
         prediction = tuning.predict()
-        layers = _layers(tuning, prediction.recommend(memory_cap).params, export is not None)
+        params = prediction.recommend(memory_cap).params
+        lines = None
+        if str(export) in TOOLS:
+            lines = code(str(export), *_training(tuning, params))  # type: ignore[arg-type]
+        layers = _layers(tuning, params, export is not None and lines is None)
 
         def write_export() -> None:
-            if export is not None and layers is not None:
+            if lines is not None:
+                echo(lines)
+            elif export is not None and layers is not None:
                 with replacing(export) as temporary:
                     temporary.write_text(layers.as_json(), encoding="utf-8")
 
@@ -71,6 +81,14 @@ def recommend(
 
         more = write_export, write_report
         report(prediction, tuning.baseline, memory_cap, json_file, *more, layers=layers)
+
+
+def _training(tuning: Tuning, params: dict[str, Value]) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe of a configuration, and the settings of its training."""
+    from optuna_peppp.configurations.hardware import recipe_of
+
+    settings = tuning.settings()
+    return recipe_of(params, settings["rounding"], settings["sites"]), {**settings, **params}
 
 
 def _layers(tuning: Tuning, params: dict[str, Value], wanted: bool) -> Layers | None:

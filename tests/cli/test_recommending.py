@@ -63,3 +63,20 @@ def test_other_studies_have_no_assignment_to_write(
     refused = invoke("recommend", "--storage", storage, "--export", export, code=2)
     assert "--export writes precision assignments" in refused.stderr
     assert not export.exists()
+
+
+def test_a_recommendation_in_the_words_of_another_tool(
+    invoke: Callable[..., Result], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(self: Experiment, *_: object) -> TrainingResult:
+        return TrainingResult(0.25, (0.25,), diverged=False, epochs=1)
+
+    monkeypatch.setattr(Experiment, "measure", measure)
+    choices = {"activations": ["bfloat16"], "states": ["dynamic8@256"], "master": ["float32"]}
+    space = tmp_path / "space.json"
+    space.write_text(json.dumps(choices | {"learning_rate": [0.01, 0.02]}))
+    storage = "--storage", f"{tmp_path}/tune.journal"
+    invoke("tune", "--data", data, "--space", space, "--trials", "2", *storage)
+    told = invoke("recommend", *storage, "--export", "bitsandbytes").stdout
+    assert "import bitsandbytes as bnb" in told
+    assert "bnb.optim.SGD8bit(model.parameters(), lr=0.0" in told
