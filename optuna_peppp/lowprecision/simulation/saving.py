@@ -92,7 +92,7 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
         self._exact, self._number = False, 0
         self._formats: list[Format] = []
         self._modules: list[Any] = []
-        self._rounder: Rounder | None = None
+        self._rounders: dict[torch.device, Rounder] = {}
 
     def __enter__(self) -> Self:
         _running().append(self)
@@ -261,12 +261,12 @@ class packed_saved_tensors:  # noqa: N801, a context manager, named as torch's a
         if x.numel() < SMALL or x.is_complex() or saved.place is None:
             return None
         fmt = self._recipe.get("saved") or self._recipe["activations"]
-        if self._rounder is None:  # which draws nothing for other roles: dropout stays what it is
+        if x.device not in self._rounders:  # and so that it draws nothing for other roles
             kept = Recipe({"saved": fmt}, self._recipe.stochastic & {"saved"})
-            self._rounder = Quantizer(kept).rounder(x.device)
+            self._rounders[x.device] = Quantizer(kept).rounder(x.device)
         site, numbers = Site(x, (), kept=True), flat(x, saved.place)
         self._number += 1
-        packed = self._rounder.pack_kept(numbers, fmt, "activations", self._number)
+        packed = self._rounders[x.device].pack_kept(numbers, fmt, "activations", self._number)
         site.packed[saved.place] = packed
         self._sites[saved.storage] = site
         return site
