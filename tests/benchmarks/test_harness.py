@@ -16,7 +16,7 @@ import benchmarks
 from benchmarks.harness import looks, script, tables, tasks, turns
 from optuna_peppp import load_corpus
 
-RIVALS = "benchmarks.samplers.rivals."
+RIVALS = ("benchmarks.samplers.rivals.", "benchmarks.optunahub.peppp.")
 """Import packages of their own extra, and have neither examples nor scripts."""
 
 MODULES = sorted(
