@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optuna_peppp.cli.output import show
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from optuna_peppp.configurations.layers import Layers
     from optuna_peppp.prediction import Prediction
     from optuna_peppp.studies.baseline import Baseline
+    from optuna_peppp.studies.tuning import Tuning
 
 
 def next_step(prediction: Prediction, storage: str | None, study_name: str) -> str:
@@ -37,6 +38,31 @@ def _cap(prediction: Prediction) -> str:
     below = prediction.memory[prediction.frontier]
     below = below[below <= prediction.recommend().memory][-2:]
     return prediction.cost.format(float(below.mean())).replace(" ", "")
+
+
+def write_report(
+    page: Path | None,
+    tuning: Tuning,
+    prediction: Prediction,
+    settings: Mapping[str, Any],
+    memory_cap: str | None,
+    layers: Layers | None,
+) -> None:
+    """Writes the page, if it was asked for and there is something to show."""
+    if page is None or not prediction.measured.any():
+        return
+    from optuna_peppp.report.page import as_page, write_page
+
+    content = as_page(
+        tuning.study,
+        tuning.meta,
+        prediction,
+        title=f"{settings['network']} on {settings['data']}: error and memory",
+        settings={**settings, "memory_cap": memory_cap},
+        memory_cap=memory_cap,
+        layers=layers,
+    )
+    write_page(page, content)
 
 
 def report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from optuna_peppp.cli.app import app
 from optuna_peppp.cli.checks import check_size
-from optuna_peppp.cli.conclusion import report
+from optuna_peppp.cli.conclusion import report, write_report
 from optuna_peppp.cli.options import Json, MemoryCap, Report, StudyName, in_a_folder
 from optuna_peppp.cli.output import clear_errors, clear_warnings, echo
 
@@ -63,23 +64,9 @@ def recommend(
                 with replacing(export) as temporary:
                     temporary.write_text(layers.as_json(), encoding="utf-8")
 
-        def write_report() -> None:
-            if page is not None and prediction.measured.any():
-                from optuna_peppp.report.page import as_page, write_page
-
-                settings = tuning.settings()
-                content = as_page(
-                    tuning.study,
-                    tuning.meta,
-                    prediction,
-                    title=f"{settings['network']} on {settings['data']}: error and memory",
-                    settings={**settings, "memory_cap": memory_cap},
-                    memory_cap=memory_cap,
-                    layers=layers,
-                )
-                write_page(page, content)
-
-        more = write_export, write_report
+        told = tuning.settings()
+        page_of = partial(write_report, page, tuning, prediction, told, memory_cap, layers)
+        more = write_export, page_of
         report(prediction, tuning.baseline, memory_cap, json_file, *more, layers=layers)
 
 

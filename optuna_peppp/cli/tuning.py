@@ -9,7 +9,7 @@ import typer
 
 from optuna_peppp.cli.app import app
 from optuna_peppp.cli.checks import check_data, check_network, check_size, check_train
-from optuna_peppp.cli.conclusion import next_step, report
+from optuna_peppp.cli.conclusion import next_step, report, write_report
 from optuna_peppp.cli.options import (
     BatchSize,
     Data,
@@ -44,8 +44,7 @@ from optuna_peppp.cli.output import INTERRUPTED, clear_errors, clear_warnings, e
 from optuna_peppp.configurations.architecture import usual_optimizer
 
 if TYPE_CHECKING:
-    from optuna_peppp.configurations.layers import Layers
-    from optuna_peppp.prediction import Prediction
+    pass
 
 
 @app.command(
@@ -183,38 +182,21 @@ def tune(
         # A cap that no configuration meets is refused before anything is trained.
         tuning.predict().recommend(memory_cap)
 
-        def write(prediction: Prediction, layers: Layers | None) -> None:
-            """Writes the page, if it was asked for and there is something to show."""
-            if page is None or not prediction.measured.any():
-                return
-            from optuna_peppp.report.page import as_page, write_page
-
-            settings = {
-                **experiment.settings(),
-                "device": device,
-                "learned_from": None if space else str(source),
-                "rank": rank,
-                "strategy": strategy,
-                "trials": trials,
-                "measurement_cap": measurement_cap,
-                "memory_cap": memory_cap,
-            }
-            content = as_page(
-                tuning.study,
-                tuning.meta,
-                prediction,
-                title=f"{network} on {data}: error and memory",
-                settings=settings,
-                memory_cap=memory_cap,
-                layers=layers,
-            )
-            write_page(page, content)
+        told = {
+            **experiment.settings(),
+            "device": device,
+            "learned_from": None if space else str(source),
+            "rank": rank,
+            "strategy": strategy,
+            "trials": trials,
+            "measurement_cap": measurement_cap,
+        }
 
         def conclude() -> None:
             """Tells what the measurements tell, in every form that was asked for."""
             prediction = tuning.predict()
             layers = layers_of(experiment, prediction.recommend(memory_cap).params)
-            more = partial(write, prediction, layers)
+            more = partial(write_report, page, tuning, prediction, told, memory_cap, layers)
             report(prediction, tuning.baseline, memory_cap, json_file, more, layers=layers)
             echo(next_step(prediction, storage, study_name), err=True)
 

@@ -124,6 +124,8 @@ class Experiment(_Holder):
             load_plugin("network", self.network)
         if self.train is not None:
             load_plugin("train", self.train)
+            if self.packed:
+                raise ValueError("packed must be left out with train, which trains as it pleases")
         check_architecture(self.network, self.width, self.depth)
         check_pair(self.network, self.data)
         if self.image_size is not None and is_text(self.data):

@@ -125,7 +125,9 @@ def train(
         scheme = replace(scheme, loss_scale=1.0)
     generator = torch.Generator(device).manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
-    quantizer = Quantizer(precision, scheme, generator, "eager" if packed else backend)
+    if packed and backend == "compiled":
+        backend = "eager"
+    quantizer = Quantizer(precision, scheme, generator, backend)
     model = model.to(device)
     network = model if precision is None else LowPrecisionModule(model, quantizer, packed=packed)
     settings: dict[str, Any] = {"lr": learning_rate, "weight_decay": weight_decay}

@@ -323,6 +323,11 @@ def test_packing_is_no_setting(tiny: Experiment) -> None:
     assert result == train(model, data, recipe, backend="eager", epochs=2, batch_size=16)
 
 
+def test_an_own_training_packs_for_itself(tiny: Experiment) -> None:
+    with pytest.raises(ValueError, match="packed must be left out with train"):
+        replace(tiny, train="random:random", packed=True)
+
+
 def test_a_measurement_is_repeatable() -> None:
     # The step that `tune` compiles without arguments, so that one machine compiles it once.
     digits = Experiment("digits", "plain3", epochs=1)
