@@ -325,7 +325,7 @@ def test_packing_is_no_setting(tiny: Experiment) -> None:
 
 def test_an_own_training_packs_for_itself(tiny: Experiment) -> None:
     with pytest.raises(ValueError, match="packed must be left out with train"):
-        replace(tiny, train="random:random", packed=True)
+        replace(tiny, train="operator:call", packed=True)
 
 
 def test_a_measurement_is_repeatable() -> None:
