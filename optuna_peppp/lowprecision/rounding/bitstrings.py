@@ -67,33 +67,22 @@ def _pack_rest(codes: Tensor, bits: int) -> Tensor:
     missing = -len(codes) % _EIGHT
     if missing:
         codes = torch.cat([codes, codes.new_zeros(missing)])
-    eights = (codes & ((1 << bits) - 1)).view(-1, _EIGHT)
-    if 2 * bits > _EIGHT:
-        # Two halves of up to 28 bits, joined: 32-bit arithmetic takes half the time.
-        shifts = torch.arange(4, dtype=torch.int32, device=codes.device) * bits
-        halves = (eights.view(-1, 2, 4) << shifts).sum(-1, dtype=torch.int32)
-        words = halves[:, 0].long() | (halves[:, 1].long() << (4 * bits))
-    else:
-        shifts = torch.arange(_EIGHT, dtype=torch.int32, device=codes.device) * bits
-        words = (eights << shifts).sum(-1, dtype=torch.int32)
-    size = words.element_size()
-    return _cut(words.view(torch.uint8).view(-1, size)[:, :bits])
+    # Two halves of up to 28 bits, joined: 32-bit arithmetic takes half the time.
+    shifts = torch.arange(4, dtype=torch.int32, device=codes.device) * bits
+    quarters = (codes & ((1 << bits) - 1)).view(-1, 2, 4)
+    halves = (quarters << shifts).sum(-1, dtype=torch.int32)
+    words = halves[:, 0].long() | (halves[:, 1].long() << (4 * bits))
+    return _cut(words.view(torch.uint8).view(-1, 8)[:, :bits])
 
 
 def _unpack_rest(string: Tensor, bits: int, count: int) -> Tensor:
     eights = string.view(-1, bits)
-    if 2 * bits > _EIGHT:
-        bytes_of = string.new_zeros(len(eights), 8)
-        bytes_of[:, :bits] = eights
-        words = bytes_of.view(torch.int64)
-        halves = torch.cat([words & ((1 << (4 * bits)) - 1), words >> (4 * bits)], 1).int()
-        shifts = torch.arange(4, dtype=torch.int32, device=string.device) * bits
-        codes = halves[..., None] >> shifts
-    else:
-        bytes_of = string.new_zeros(len(eights), 4)
-        bytes_of[:, :bits] = eights
-        shifts = torch.arange(_EIGHT, dtype=torch.int32, device=string.device) * bits
-        codes = bytes_of.view(torch.int32) >> shifts
+    bytes_of = string.new_zeros(len(eights), 8)
+    bytes_of[:, :bits] = eights
+    words = bytes_of.view(torch.int64)
+    halves = torch.cat([words & ((1 << (4 * bits)) - 1), words >> (4 * bits)], 1).int()
+    shifts = torch.arange(4, dtype=torch.int32, device=string.device) * bits
+    codes = halves[..., None] >> shifts
     return codes.bitwise_and_((1 << bits) - 1).reshape(-1)[:count]
 
 
