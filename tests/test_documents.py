@@ -268,6 +268,18 @@ def test_what_packing_holds() -> None:
             assert row[column] == f"{live:.2f} ({ratio:.2f})"
 
 
+def test_what_packing_costs() -> None:
+    _, *rows = table(DOCUMENTS["benchmarks"], "format", "packing, in copies")
+    measured = results("speed/packing")
+    assert rows == [
+        [
+            f"`{row['format']}`",
+            *(f"{float(row[f'{what}_in_copies']):.1f}" for what in ("pack", "unpack")),
+        ]
+        for row in measured
+    ]
+
+
 def test_what_is_printed_was_measured() -> None:
     """The printed errors of digits are those that were measured once for all configurations."""
     (printed,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
