@@ -48,10 +48,23 @@ def sensitivities(
     Raises:
         ValueError: The recipe has no rule.
     """
+    count = len(groups(model, (inputs,), recipe.sites).sizes)
+    return _measured(model, inputs, targets, loss, recipe, seed, count)
+
+
+def _measured(
+    model: nn.Module,
+    inputs: Any,
+    targets: Any,
+    loss: Callable[[Any, Any], Tensor],
+    recipe: Recipe,
+    seed: int,
+    count: int,
+) -> tuple[float, ...]:
+    """The sensitivities of so many groups."""
     rule = recipe.rule
     if rule is None:
         raise ValueError("recipe must have a rule, as that of Recipe.assigned; got one without")
-    count = len(groups(model, (inputs,), recipe.sites).sizes)
 
     def passes(first: int | None) -> tuple[Tensor, Tensor]:
         order = "-".join(map(str, sorted(range(count), key=lambda group: group != first)))
@@ -90,8 +103,8 @@ def sensitivity_order(
     Groups are sorted by their sensitivity, divided by the numbers that memory keeps of them.
     Arguments, cost and errors are those of :func:`sensitivities`.
     """
-    found = sensitivities(model, inputs, targets, loss, recipe, seed=seed)
     kept = groups(model, (inputs,), recipe.sites).kept
+    found = _measured(model, inputs, targets, loss, recipe, seed, len(kept))
 
     def harm(group: int) -> tuple[float, int]:
         change = found[group]
